@@ -1,0 +1,32 @@
+"""How an SAE is made random: one file per baseline, co-training, L0 matching."""
+
+from .architecture import ARCHITECTURES, Shape, new_sae
+from .baseline import Baseline, Control
+from .calibration import calibrate_l0, measure_sparsity
+from .inference import to_inference
+from .learner import Learner, new_learner
+from .moments import Moments, measure_moments, random_directions
+from .registry import CONTROLS, baseline_classes, parse_arm
+from .schedule import Schedule
+from .training import train_together
+
+__all__ = [
+    "ARCHITECTURES",
+    "CONTROLS",
+    "Baseline",
+    "Control",
+    "Learner",
+    "Moments",
+    "Schedule",
+    "Shape",
+    "baseline_classes",
+    "calibrate_l0",
+    "measure_moments",
+    "measure_sparsity",
+    "new_learner",
+    "new_sae",
+    "parse_arm",
+    "random_directions",
+    "to_inference",
+    "train_together",
+]

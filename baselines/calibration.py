@@ -1,0 +1,83 @@
+"""L0 matched, not hoped for: set the threshold of an inference SAE on calibration text, then measure on other text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sae_lens.saes.jumprelu_sae import JumpReLUSAE
+from sae_lens.saes.sae import SAE
+from sae_lens.saes.standard_sae import StandardSAE
+
+Chunks = Iterable[Float[torch.Tensor, "tokens d_in"]]
+
+
+class Sparsity(NamedTuple):
+    """How sparse an SAE is on some text."""
+
+    l0: float
+    """Mean active latents per token."""
+    dead_share: float
+    """Share of latents that never fire."""
+
+
+@torch.no_grad()
+def measure_sparsity(sae: SAE[Any], chunks: Chunks) -> Sparsity:
+    """Measure L0 and the share of dead latents over all tokens of `chunks`.
+
+    Raises:
+        ValueError: when there are no tokens.
+    """
+    tokens, active = 0, torch.zeros(sae.cfg.d_sae, dtype=torch.int64)
+    for chunk in chunks:
+        tokens += len(chunk)
+        active += (sae.encode(chunk) != 0).sum(0)
+    if tokens == 0:
+        raise ValueError("no tokens to measure L0 on: 0, at least 1 is needed")
+    return Sparsity(float(active.sum()) / tokens, float((active == 0).double().mean()))
+
+
+def _largest(values: np.ndarray, keep: int) -> np.ndarray:
+    return np.partition(values, len(values) - keep)[len(values) - keep :] if len(values) > keep else values
+
+
+@torch.no_grad()
+def excess_at_l0(sae: SAE[Any], chunks: Chunks, l0: float) -> float:
+    """Return the amount by which thresholds have to rise for the mean L0 over `chunks` to be `l0`.
+
+    That is the (tokens x l0)-th largest distance between a positive pre-activation and its threshold. Only as many
+    values as can still matter are kept, so memory grows with tokens x l0, never with tokens x d_sae.
+    """
+    tokens, best = 0, np.empty(0, dtype=np.float32)
+    for chunk in chunks:
+        tokens += len(chunk)
+        hidden = sae.process_sae_in(chunk) @ sae.W_enc + cast("torch.Tensor", sae.b_enc)
+        over = torch.where(hidden > 0, hidden - getattr(sae, "threshold", 0.0), -torch.inf)
+        best = np.concatenate([best, _largest(over.flatten().numpy(), round(len(chunk) * l0 * 4))])
+        best = _largest(best, round(tokens * l0 * 2) + 1)
+    keep = min(len(best) - 1, round(tokens * l0))
+    ordered = np.sort(best)[::-1]
+    # Between the last value that stays active and the first that does not, so that rounding cannot flip either.
+    return float(ordered[keep - 1] + ordered[keep]) / 2 if keep > 0 else float(ordered[0])
+
+
+@torch.no_grad()
+def calibrate_l0(sae: SAE[Any], chunks: Chunks, l0: float) -> None:
+    """Set the threshold of `sae` in place so that its mean L0 over `chunks` is `l0`.
+
+    JumpReLU (and so BatchTopK, which SAELens saves as JumpReLU with a lagging threshold): one amount is added to all
+    thresholds, never below 0. Standard: one amount is taken from all of `b_enc`, which also shrinks the activations.
+    TopK has k and is left as it is.
+    """
+    if not isinstance(sae, JumpReLUSAE | StandardSAE):
+        return
+    excess = excess_at_l0(sae, chunks, l0)
+    if not np.isfinite(excess):
+        return  # fewer positive pre-activations than wanted: the arm stays unmatched and is reported so
+    if isinstance(sae, JumpReLUSAE):
+        sae.threshold.copy_((sae.threshold + excess).clamp(min=0))
+    else:
+        sae.b_enc.sub_(excess)

@@ -1,0 +1,146 @@
+"""One arm in training: SAELens' own losses, Adam, the arm's projection and its L0 controller."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE
+from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE
+from sae_lens.saes.sae import TrainingSAE, TrainStepInput
+from sae_lens.saes.standard_sae import StandardTrainingSAE
+
+from .architecture import SPARSITY_COEFFICIENT, Shape
+from .baseline import Baseline
+from .batch_topk import kth_largest
+from .moments import Moments
+from .schedule import Schedule
+
+CONTROLLER_GAIN = 0.03
+"""Step of the log coefficient per unit of log(L0 / target): about 1 / 30 steps to follow, slower than Adam settles."""
+
+CLIP_NORM = 1.0
+"""Gradient norm at which SAELens' trainer clips."""
+
+
+def log_error(l0: float, target: float) -> float:
+    """log(L0 / target), bounded so that one odd batch cannot throw the coefficient."""
+    return max(-1.0, min(1.0, math.log(max(l0, 1e-3) / target)))
+
+
+@dataclass(eq=False)
+class Learner:
+    """The state of one arm and seed while it trains; everything needed to resume is in `state`."""
+
+    baseline: Baseline
+    """How the arm is constrained."""
+    seed: int
+    """Seed of its start."""
+    sae: TrainingSAE[Any]
+    """The SAE in training, on activations scaled to norm sqrt(d_in)."""
+    start: Float[torch.Tensor, "d_sae d_in"]
+    """`W_dec` at step 0."""
+    target_l0: float
+    """What the controller of the sparsity coefficient aims at."""
+    since_fired: torch.Tensor
+    """Steps since each latent fired, [d_sae]."""
+    optimizer: torch.optim.Adam
+    """Adam over what is not frozen."""
+    coefficient: float = 1.0
+    """Current sparsity coefficient (unused by the TopK family)."""
+
+    @property
+    def name(self) -> str:
+        """Arm and seed, as a file name."""
+        return f"{self.baseline.arm}-{self.seed}"
+
+    def step(self, batch: Float[torch.Tensor, "batch d_in"], schedule: Schedule, step: int) -> float:
+        """Take one optimiser step on scaled activations and return the loss."""
+        self.sae.train()
+        self.optimizer.param_groups[0]["lr"] = schedule.rate(step)
+        output = self.sae.training_forward_pass(
+            TrainStepInput(
+                sae_in=batch,
+                coefficients={SPARSITY_COEFFICIENT.get(self.sae.cfg.architecture(), ""): self.coefficient},
+                dead_neuron_mask=self.since_fired > schedule.dead_after,
+                n_training_steps=step,
+                is_logging_step=False,
+            )
+        )
+        output.loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.sae.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.baseline.after_step(self.sae, self.start)
+        self._count(output.feature_acts.detach())
+        return float(output.loss.detach())
+
+    def _count(self, acts: torch.Tensor) -> None:
+        active = acts != 0
+        self.since_fired += 1
+        self.since_fired[active.any(0)] = 0
+        error = log_error(float(active.sum()) / len(acts), self.target_l0)
+        self.coefficient *= math.exp(CONTROLLER_GAIN * error)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything that changes while training, as tensors (safetensors can hold it; nothing is pickled)."""
+        tensors = {f"sae.{k}": v.detach().clone().contiguous() for k, v in self.sae.state_dict().items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{k}": torch.as_tensor(v).clone() for k, v in slots.items()}
+        tensors["since_fired"] = self.since_fired.clone()
+        tensors["coefficient"] = torch.tensor(self.coefficient, dtype=torch.float64)
+        return tensors
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Put back what `state` returned."""
+        self.sae.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("sae.")})
+        slots: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("adam."):
+                _, index, name = key.split(".")
+                slots.setdefault(int(index), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        self.since_fired = tensors["since_fired"]
+        self.coefficient = float(tensors["coefficient"])
+
+
+def new_learner(
+    baseline: Baseline, shape: Shape, moments: Moments, seed: int, first: Float[torch.Tensor, "batch d_in"]
+) -> Learner:
+    """Make an arm at step 0.
+
+    Args:
+        baseline: how the arm is constrained.
+        shape: size, sparsity, architecture.
+        moments: of the training activations.
+        seed: of the random directions.
+        first: one scaled batch, on which thresholds are set so that every arm starts at the target L0.
+    """
+    sae = baseline.start(shape, moments, seed)
+    set_first_threshold(sae, first, shape.l0)
+    free = [p for p in sae.parameters() if p.requires_grad]
+    # fused Adam: a quarter of the time of the looped one on a CPU
+    optimizer = torch.optim.Adam(free, lr=0.0, betas=(0.9, 0.999), fused=True)
+    start = sae.W_dec.detach().clone()
+    fired = torch.zeros(shape.d_sae, dtype=torch.int64)
+    return Learner(baseline, seed, sae, start, shape.l0, fired, optimizer)
+
+
+@torch.no_grad()
+def set_first_threshold(sae: TrainingSAE[Any], batch: Float[torch.Tensor, "batch d_in"], l0: float) -> None:
+    """Set JumpReLU's threshold, BatchTopK's inference threshold or Standard's bias so that `batch` has the wanted L0.
+
+    In a short run neither Adam (about lr per step) nor SAELens' moving average gets there from its default.
+    """
+    _, hidden = sae.encode_with_hidden_pre(batch)
+    threshold = kth_largest(hidden, max(1, round(l0 * len(batch))))
+    if isinstance(sae, JumpReLUTrainingSAE):
+        sae.threshold.fill_(threshold)
+    if isinstance(sae, BatchTopKTrainingSAE):
+        sae.topk_threshold.fill_(threshold)
+    if isinstance(sae, StandardTrainingSAE):
+        sae.b_enc.sub_(threshold)

@@ -1,0 +1,1 @@
+"""The command line, configuration, the plan of cells, running and resuming them."""

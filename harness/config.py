@@ -1,0 +1,136 @@
+"""Settings of a check: profile, then file, then environment, then flags; the later the stronger."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import UsageError, unknown
+from .profiles import PROFILES
+
+FILE_NAME = "sae-sanity.toml"
+ENV_PREFIX = "SAE_SANITY_"
+_NOT_SETTINGS = frozenset({"CACHE"})
+_LISTS = frozenset({"suites", "baselines", "tau"})
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Everything that decides the numbers of a check; hashed into the manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    target: str = "demo"
+    """What is checked."""
+    profile: Literal["smoke", "demo", "release"] = "demo"
+    """Which set of defaults."""
+    suites: tuple[str, ...] = ("reconstruction", "sparse_probing")
+    """Suites to run."""
+    baselines: tuple[str, ...] = ("frozen_decoder", "soft_frozen", "frozen_encoder", "random")
+    """Baselines to compare with; `random` is always measured, because it is the floor of the scale."""
+    tau: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.8,)
+    """Rungs of the soft-frozen ladder: least cosines, in (0, 1]."""
+    architecture: str = "batchtopk"
+    """SAE architecture of every arm."""
+    hook_name: str = "blocks.12.hook_resid_post"
+    """Where the SAE sits: a TransformerLens hook name or a module path."""
+    context_size: Annotated[int, Field(ge=8)] = 128
+    """Tokens per document, BOS included."""
+    d_sae: Count
+    """Latents of every arm."""
+    l0: Annotated[float, Field(gt=0)] = 32.0
+    """Target active latents per token of every arm."""
+    seeds: Count
+    """Seeds of every arm that is trained."""
+    random_seeds: Count
+    """Seeds of every arm that is not."""
+    tokens: Annotated[int, Field(ge=4096)]
+    """Tokens that every arm is trained on."""
+    batch_size: Count = 2048
+    """Tokens per optimiser step."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Base seed: data order, splits, permutations; arm seeds count up from it."""
+    held_out_documents: Annotated[int, Field(ge=2)]
+    """Documents for `reconstruction`."""
+    ce_documents: Count
+    """How many of them are spliced into the language model."""
+    calibration_tokens: Annotated[int, Field(ge=1024)]
+    """Tokens on which thresholds are set so that L0 matches."""
+    probe_datasets: Literal["smoke", "demo", "release"]
+    """Which of the 113 probing datasets."""
+    probe_prompts: Annotated[int, Field(ge=50)]
+    """Prompts per dataset, train and test together."""
+    device: str = "cpu"
+    """Torch device."""
+
+    def arms(self) -> tuple[str, ...]:
+        """Names of the baselines as they are run: `soft_frozen` once per tau, `random` always."""
+        names: list[str] = []
+        for name in self.baselines:
+            names += [f"soft_frozen@{t:g}" for t in self.tau] if name == "soft_frozen" else [name]
+        return tuple(dict.fromkeys([*names, "random"]))
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read a configuration file.
+
+    Raises:
+        UsageError: when it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"configuration file {path} cannot be read: {error}; it must be TOML") from None
+
+
+def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Take settings from variables such as `SAE_SANITY_TOKENS`; lists are separated by commas."""
+    found = {k[len(ENV_PREFIX) :]: v for k, v in environ.items() if k.startswith(ENV_PREFIX)}
+    return {k.lower(): _split(k.lower(), v) for k, v in found.items() if k not in _NOT_SETTINGS}
+
+
+def _split(name: str, value: str) -> str | list[str]:
+    return [part.strip() for part in value.split(",")] if name in _LISTS else value
+
+
+def resolve(
+    flags: Mapping[str, Any], *, config: Path | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Merge profile < file < environment < flags into settings.
+
+    Args:
+        flags: settings given on the command line; None means not given.
+        config: configuration file; by default `sae-sanity.toml` in the working directory, if there is one.
+        environ: environment variables; the process's own by default.
+
+    Raises:
+        UsageError: for an unreadable file, an unknown name or a value out of range.
+    """
+    default = Path(FILE_NAME)
+    from_file = read_file(config) if config else read_file(default) if default.exists() else {}
+    given = {k: v for k, v in flags.items() if v is not None}
+    merged = from_file | read_environment(os.environ if environ is None else environ) | given
+    profile = merged.get("profile", "demo")
+    if profile not in PROFILES:
+        raise unknown("profile", str(profile), PROFILES)
+    try:
+        return Settings.model_validate(PROFILES[profile] | merged)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _explain(error: ValidationError) -> UsageError:
+    """One line for the first thing that is wrong."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return unknown("setting", name, Settings.model_fields)
+    return UsageError(f"{name} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}")

@@ -1,0 +1,42 @@
+"""From a plan to the design of its comparisons: which arm is a null for which suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..results.design import ArmFacts, Design, SuiteDesign
+from .plan import Plan
+
+if TYPE_CHECKING:
+    from ..suites.suite import Suite
+
+
+def make_design(plan: Plan, suites: Sequence[Suite], facts: tuple[ArmFacts, ...] = ()) -> Design:
+    """Fix what is compared with what, by which margin; made from the plan alone, before any score exists."""
+    return Design(tuple(_suite_design(plan, suite) for suite in suites), facts=facts)
+
+
+def _suite_design(plan: Plan, suite: Suite) -> SuiteDesign:
+    baselines = [*plan.trained[1:], *plan.untrained]
+    # METHOD section 2: a frozen decoder with a trained encoder says nothing about a suite that only encodes, and a
+    # frozen encoder is a null for what is read, not for what is written back.
+    claim = "encoder" if suite.reads == "encoder" else "decoder"
+    required = tuple(b.arm for b in baselines if claim in b.null_for)
+    encoder_only = suite.reads == "encoder"
+    return SuiteDesign(
+        suite=suite.name,
+        metric=suite.metric,
+        margin=suite.margin,
+        unit=suite.unit,
+        required=required,
+        shown=tuple(b.arm for b in baselines if b.arm not in required),
+        controls=plan.controls,
+        must_lose=() if encoder_only else ("permuted_decoder", "permuted_encoder"),
+        must_equal=("permuted_decoder",) if encoder_only else (),
+        floor=suite.floor,
+        chance=f"@{suite.chance}",
+        ceiling=f"@{suite.ceiling}",
+        note=suite.note,
+        exploratory=suite.exploratory,
+    )

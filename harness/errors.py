@@ -1,0 +1,18 @@
+"""Errors that a user can mend: one line, exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(Exception):
+    """Bad input. Its text is one line: what, its value, what would be right."""
+
+
+def unknown(kind: str, value: str, known: Iterable[str]) -> UsageError:
+    """Make the error for a name that does not exist, with the closest one that does."""
+    names = sorted(known)
+    close = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return UsageError(f"no such {kind}: {value!r}{hint} (known: {', '.join(names)})")

@@ -1,0 +1,38 @@
+"""The suites of a check, made from its settings and its subject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..suites.suite import SuiteContext, suite_classes
+from .config import Settings
+from .errors import unknown
+
+if TYPE_CHECKING:
+    from ..suites.suite import Suite
+    from .subject import Subject
+
+
+def check_suites(settings: Settings) -> None:
+    """Refuse suites that do not exist.
+
+    Raises:
+        UsageError: naming the first of them.
+    """
+    known: Mapping[str, object] = suite_classes()
+    for name in settings.suites:
+        if name not in known:
+            raise unknown("suite", name, known)
+
+
+def make_suites(settings: Settings, subject: Subject) -> tuple[Suite, ...]:
+    """Make the suites in the order of the settings."""
+    context = SuiteContext(
+        site=subject.site,
+        held_out=subject.held_out,
+        norm_cap=subject.train.norm_cap,
+        options=settings.model_dump(),
+    )
+    known = suite_classes()
+    return tuple(known[name].build(context) for name in dict.fromkeys(settings.suites))

@@ -1,0 +1,123 @@
+"""What a finished run writes beside its cells, so that `report` can say it again without a model."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import TypeAdapter, ValidationError
+
+from ..results.analysis import analyse, conclude
+from ..results.design import Design
+from ..results.outcome import CheckReport, Manifest, Skip
+from ..results.store import CorruptCell, Store, content_key
+from .config import Settings
+from .errors import UsageError
+
+FILE = "run.json"
+PACKAGES = ("sae-sanity", "torch", "numpy", "scipy", "transformers", "nnsight", "sae-lens", "sae-probes", "scikit-learn")
+"""Packages whose versions decide the numbers."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run without its rows."""
+
+    target: str
+    """What was checked."""
+    design: Design
+    """How the rows are judged, with L0 and dead share of every arm."""
+    cells: tuple[str, ...]
+    """Keys of the cells that belong to the run."""
+    manifest: Manifest
+    """How to reproduce."""
+    skipped: tuple[Skip, ...] = ()
+    """What was not measured."""
+
+
+_ADAPTER = TypeAdapter(RunRecord)
+
+
+def config_hash(settings: Settings) -> str:
+    """Hash of everything a user can choose that decides the numbers."""
+    return content_key(settings.model_dump(mode="json"))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages that compute."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def command_line(settings: Settings, defaults: Settings, results: Path) -> str:
+    """Return the command that reproduces a run: the flags that differ from the profile's defaults."""
+    flags = ["sae-sanity", "check", settings.target, "--profile", settings.profile]
+    before = defaults.model_dump()
+    for name, value in settings.model_dump().items():
+        if name not in ("target", "profile") and value != before[name]:
+            shown = ",".join(f"{v}" for v in value) if isinstance(value, tuple) else f"{value}"
+            flags += [f"--{name.replace('_', '-')}", shown]
+    return shlex.join([*flags, "--results", str(results)])
+
+
+def make_manifest(
+    settings: Settings, defaults: Settings, results: Path, hashes: Mapping[str, str], notes: tuple[str, ...]
+) -> Manifest:
+    """Collect what another person needs to get the same numbers."""
+    return Manifest(
+        command=command_line(settings, defaults, results),
+        config_hash=config_hash(settings),
+        settings=settings.model_dump(mode="json"),
+        versions=versions(),
+        hashes=dict(hashes),
+        notes=notes,
+    )
+
+
+def save_record(folder: Path, record: RunRecord) -> None:
+    """Write the record atomically."""
+    temporary = folder / f"{FILE}.tmp"
+    temporary.write_bytes(_ADAPTER.dump_json(record, indent=1) + b"\n")
+    os.replace(temporary, folder / FILE)
+
+
+def load_record(folder: Path) -> RunRecord:
+    """Read the record of a finished run.
+
+    Raises:
+        UsageError: when the folder holds none, or a damaged one.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no finished run: there is no {FILE}; run `sae-sanity check` with --results {folder}")
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UsageError(f"{path} is damaged ({error.error_count()} errors); run the same check again") from None
+
+
+def report_of(folder: Path) -> CheckReport:
+    """Judge the stored rows of a finished run.
+
+    Raises:
+        UsageError: when the run is not finished or a cell is damaged.
+    """
+    record, store = load_record(folder), Store(folder)
+    try:
+        frames: list[Any] = [store.read(key) for key in record.cells]
+    except CorruptCell as error:
+        raise UsageError(str(error)) from None
+    suites = analyse(pd.concat(frames, ignore_index=True), record.design)
+    return conclude(suites, target=record.target, skipped=record.skipped, manifest=record.manifest)

@@ -1,0 +1,124 @@
+"""Run a plan: make the arms, measure every cell that is missing, conclude. The same command goes on after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..results.design import Design
+from ..results.scores import COLUMNS, Row
+from ..results.store import Store, content_key
+from .arms import ArmMaker, ArmStore, Material
+from .design import make_design
+from .plan import ArmSeed, Plan
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..suites.suite import Suite
+    from .subject import Subject
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One suite on one SAE, or one reference of a suite."""
+
+    suite: Suite
+    """What measures."""
+    sae: ArmSeed
+    """What is measured; the arm of a reference starts with `@`."""
+    key: str
+    """Content key: the cell is skipped only where a result with this key exists."""
+
+    @property
+    def reference(self) -> str:
+        """Name of the reference, or nothing."""
+        return self.sae.arm[1:] if self.sae.arm.startswith("@") else ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves: which cells are its own, and the design by which to judge them."""
+
+    cells: tuple[str, ...]
+    """Keys of the cells of this run, in its order."""
+    design: Design
+    """With L0 and dead share of every arm."""
+    hashes: dict[str, str]
+    """sha256 of the weights of every SAE."""
+
+
+class Runner:
+    """Runs one plan in one results folder."""
+
+    def __init__(self, plan: Plan, subject: Subject, suites: Sequence[Suite], results: Path, progress: Progress) -> None:
+        """Prepare; nothing is computed before `run`."""
+        self.plan, self.subject, self.suites, self.progress = plan, subject, tuple(suites), progress
+        self.store = Store(results)
+        self.arms = ArmStore(results / "arms")
+
+    def run(self) -> Outcome:
+        """Make arms and measure the cells that are missing; rows are on disk when it returns."""
+        material = Material(
+            self.subject.train, self.subject.calibration, self.subject.held_out_activations, self.subject.model_name
+        )
+        facts = ArmMaker(self.plan, material, self.arms, self.progress).make()
+        cells = list(self.cells())
+        missing = [cell for cell in cells if not self.store.has(cell.key)]
+        self.progress.start(f"measuring {len(missing)} of {len(cells)} cells", len(missing))
+        for done, cell in enumerate(missing, 1):
+            self._measure(cell)
+            self.progress.advance(done)
+        self.progress.finish()
+        design = make_design(self.plan, self.suites, facts)
+        return Outcome(tuple(cell.key for cell in cells), design, self._hashes())
+
+    def cells(self) -> Iterator[Cell]:
+        """Every cell of the plan, with its key; the arms have to exist, because the key holds their weights."""
+        weights = self._hashes()
+        for suite in self.suites:
+            for name in suite.references():
+                yield self._cell(suite, ArmSeed(f"@{name}", 0), name)
+            for sae in self.plan.saes():
+                yield self._cell(suite, sae, weights[f"{sae.arm}/{sae.seed}"])
+
+    def _cell(self, suite: Suite, sae: ArmSeed, what: str) -> Cell:
+        ingredients = {
+            "suite": suite.name,
+            "version": suite.version,
+            "settings": suite.settings(),
+            "site": self.subject.site.fingerprint,
+            "arm": sae.arm,
+            "seed": sae.seed,
+            "weights": what,
+            "base_seed": self.plan.settings.seed,
+        }
+        return Cell(suite, sae, content_key(ingredients))
+
+    def _hashes(self) -> dict[str, str]:
+        records = {f"{s.arm}/{s.seed}": self.arms.record(s) for s in self.plan.saes()}
+        return {name: record["weights"] for name, record in records.items() if record}
+
+    def _measure(self, cell: Cell) -> None:
+        # Every arm gets the same random numbers, whatever else was measured before it: comparisons stay paired.
+        rng = np.random.default_rng(self.plan.settings.seed)
+        site = self.subject.site
+        if cell.reference:
+            rows = cell.suite.measure_reference(cell.reference, site, rng)
+        else:
+            rows = cell.suite.measure(self.arms.load(cell.sae), site, rng)
+        manifest = {"suite": cell.suite.name, "arm": cell.sae.arm, "seed": cell.sae.seed, "key": cell.key}
+        self.store.write(cell.key, scores_of(cell, rows), manifest)
+
+
+def scores_of(cell: Cell, rows: Sequence[Row]) -> pd.DataFrame:
+    """Put suite, arm and seed on the rows that a suite returned."""
+    name, sae = cell.suite.name, cell.sae
+    full: list[tuple[Any, ...]] = [
+        (name, r.metric, r.item, r.cluster, sae.arm, sae.seed, float(r.value)) for r in rows
+    ]
+    return pd.DataFrame(full, columns=list(COLUMNS))

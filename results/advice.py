@@ -1,0 +1,136 @@
+"""Verdicts in words: why, in one sentence, and what would change them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .outcome import Verdict
+from .verdict import FAILING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .outcome import Comparison, Estimate, GateCheck, SuiteResult
+    from .verdict import CheckVerdict
+
+RELEASE_SEEDS = 5
+"""Baseline seeds that a release verdict should rest on (METHOD section 5.2)."""
+
+_FOUND = {
+    Verdict.WORSE: "is worse than",
+    Verdict.EQUIVALENT: "is equivalent to",
+    Verdict.NEGLIGIBLE: "beats only by a negligible margin",
+}
+
+
+def headline(verdict: CheckVerdict, suites: Sequence[SuiteResult], *, target: str) -> str:
+    """The verdict of a check in one sentence."""
+    names = {v: ", ".join(s.suite for s in suites if s.verdict is v) for v in Verdict}
+    if verdict == "PASS":
+        return f"{target} beats every required random baseline in every suite ({names[Verdict.BEATS]})."
+    if verdict == "FAIL":
+        failed = "; ".join(f"{v.value} in {names[v]}" for v in FAILING if names[v])
+        return f"{target} does not beat random: {failed}."
+    if verdict == "INVALID":
+        where = names[Verdict.INVALID] or "no suite was measured"
+        return f"No verdict on {target}: the assay could not have told ({where})."
+    return f"{target} is not yet shown to beat random: undecided in {names[Verdict.INCONCLUSIVE]}."
+
+
+def suite_reason(
+    verdict: Verdict, required: Sequence[Comparison], gate: Sequence[GateCheck], *, level: float = 0.9
+) -> str:
+    """One sentence saying why a suite has its verdict.
+
+    Args:
+        verdict: The verdict of the suite.
+        required: Its required comparisons.
+        gate: Its gate.
+        level: Coverage of the interval.
+
+    Returns:
+        The gate's failures, or the comparisons that decided.
+    """
+    if failed := [check for check in gate if not check.passed]:
+        return "the assay could not have told: " + "; ".join(f"{check.name}: {check.detail}" for check in failed)
+    if not required:
+        return "no baseline is required, so there is nothing to beat"
+    decided = [c for c in required if c.verdict is verdict]
+    return "; ".join(f"against {c.baseline}: {c.verdict.value}{_numbers(c, level)}" for c in decided)
+
+
+def advice(suites: Sequence[SuiteResult]) -> tuple[str, ...]:
+    """What would change or strengthen the verdict, one line each."""
+    lines = [line for suite in suites for line in _suite_advice(suite)]
+    return tuple(dict.fromkeys([*lines, *_seed_advice(suites)]))
+
+
+def _numbers(comparison: Comparison, level: float) -> str:
+    if comparison.reason:
+        return f" ({comparison.reason})"
+    e = comparison.estimate
+    if e is None or e.lo is None or e.hi is None:
+        return ""
+    interval = f"{100 * level:.0f} % interval {e.lo:+.4f} to {e.hi:+.4f}"
+    return f" ({e.difference:+.4f}, {interval}, margin {comparison.margin:g})"
+
+
+def _suite_advice(suite: SuiteResult) -> list[str]:
+    lines = [f"{suite.suite}: INVALID; {c.name}: {c.detail}." for c in suite.gate if not c.passed]
+    for comparison in suite.comparisons:
+        if comparison.required and (line := _comparison_advice(comparison)):
+            lines.append(f"{suite.suite} vs {comparison.baseline}: {comparison.verdict.value}; {line}.")
+    if suite.verdict is Verdict.BEATS and suite.p_holm is not None and suite.p_holm > 0.05:
+        lines.append(f"{suite.suite}: the interval is above 0, but p over all suites (Holm) is {suite.p_holm:.3f}.")
+    return lines
+
+
+def _comparison_advice(comparison: Comparison) -> str:
+    """What would change one required verdict; empty for BEATS."""
+    verdict, margin = comparison.verdict, comparison.margin
+    if verdict is Verdict.BEATS:
+        return ""
+    if verdict in FAILING:
+        found = f"the SAE {_FOUND[verdict]} this baseline at the margin {margin:g}"
+        return f"{found}; more data would not change that"
+    if verdict is Verdict.INVALID:
+        return comparison.reason
+    if comparison.estimate is None or comparison.estimate.mde is None:
+        return f"{comparison.reason}; measure at least two clusters and {RELEASE_SEEDS} baseline seeds"
+    return _size_advice(comparison.estimate, margin)
+
+
+def _size_advice(estimate: Estimate, margin: float) -> str:
+    """How much larger a run would have to be."""
+    if estimate.mde is not None and estimate.mde <= margin:
+        return (
+            f"this run can see a difference of {margin:g} (detectable {estimate.mde:.3g}), "
+            "so the truth lies near 0 or the margin; only a clearly larger run would decide"
+        )
+    ways = [
+        f"{needed} {what} (have {have})"
+        for needed, what, have in (
+            (estimate.clusters_needed, "clusters", estimate.n_clusters),
+            (estimate.seeds_needed, "baseline seeds", estimate.n_baseline),
+        )
+        if needed is not None
+    ]
+    if ways:
+        return f"about {' or '.join(ways)} would resolve a difference of {margin:g}"
+    return (
+        f"neither more clusters (have {estimate.n_clusters}) nor more baseline seeds "
+        f"(have {estimate.n_baseline}) alone would resolve a difference of {margin:g} "
+        f"(detectable now: {estimate.mde:.3g}); more of both would"
+    )
+
+
+def _seed_advice(suites: Sequence[SuiteResult]) -> list[str]:
+    """What a verdict that stands would need to carry further."""
+    required = [c for s in suites for c in s.comparisons if c.required and c.estimate]
+    few = min((c.estimate.n_baseline for c in required if c.estimate), default=RELEASE_SEEDS)
+    lines = []
+    if few < RELEASE_SEEDS:
+        lines.append(f"A release verdict should rest on {RELEASE_SEEDS} or more baseline seeds; this run has {few}.")
+    if any(c.claim == "artefact" for c in required):
+        lines.append("The verdict is about this SAE; three or more trained seeds would let it speak of the recipe.")
+    return lines

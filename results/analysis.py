@@ -1,0 +1,222 @@
+"""From score rows to what a check concludes: comparisons, gate, verdicts."""
+
+from __future__ import annotations
+
+from math import nan
+from typing import TYPE_CHECKING, Literal
+from zlib import crc32
+
+import numpy as np
+
+from .advice import advice, headline, suite_reason
+from .compare import compare, iut_p
+from .design import ArmFacts
+from .gate import Scores, find, run_gate
+from .outcome import ArmSummary, CheckReport, Comparison, GateCheck, Manifest, Skip, SuiteResult, Verdict
+from .scores import COLUMNS
+from .stats import ArmScores, arm_scores, benjamini_hochberg, holm
+from .stats.permutation import N_RESAMPLES
+from .verdict import EXIT_CODES, fold_comparisons, fold_suites
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from .design import Design, SuiteDesign
+
+Role = Literal["trained", "baseline", "control", "floor", "ceiling", "chance"]
+
+
+def analyse(
+    scores: pd.DataFrame, design: Design, *, seed: int = 0, n_resamples: int = N_RESAMPLES
+) -> tuple[SuiteResult, ...]:
+    """Judge every suite of a design.
+
+    Args:
+        scores: One row per item, columns as in `scores.COLUMNS`.
+        design: What is compared with what, by which margins.
+        seed: Seed of the sign-flip tests; each comparison has its own stream, whatever else is compared.
+        n_resamples: Sign patterns of a sign-flip test that cannot be exact.
+
+    Returns:
+        One result per suite of the design, in its order. A suite or arm without rows is a result with its
+        reason; rows of a suite that the design does not name are not read.
+
+    Raises:
+        ValueError: If a column is missing, a score is not finite or an item occurs twice.
+    """
+    if lacking := [column for column in COLUMNS if column not in scores.columns]:
+        msg = f"the scores lack the columns {lacking}"
+        raise ValueError(msg)
+    results = [_suite(scores, design, suite, seed=seed, n_resamples=n_resamples) for suite in design.suites]
+    return _with_holm(results)
+
+
+def conclude(
+    suites: Sequence[SuiteResult], *, target: str, skipped: Sequence[Skip] = (), manifest: Manifest
+) -> CheckReport:
+    """Put the suites together into the answer of a check.
+
+    Args:
+        suites: Results of `analyse`.
+        target: What was checked.
+        skipped: What was not measured; a required suite without rows is INVALID by itself.
+        manifest: How to reproduce.
+
+    Returns:
+        The report with its verdict, exit code, headline and advice.
+    """
+    verdict = fold_suites([suite.verdict for suite in suites])
+    required = [c for suite in suites for c in suite.comparisons if c.required]
+    return CheckReport(
+        target=target,
+        verdict=verdict,
+        exit_code=EXIT_CODES[verdict],
+        headline=headline(verdict, suites, target=target),
+        claim="recipe" if required and all(c.claim == "recipe" for c in required) else "artefact",
+        suites=tuple(suites),
+        skipped=tuple(skipped),
+        advice=advice(suites),
+        manifest=manifest,
+    )
+
+
+def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: int, n_resamples: int) -> SuiteResult:
+    tables = _tables(scores.loc[scores["suite"] == suite.suite])
+    arms = {arm: table for (metric, arm), table in tables.items() if metric == suite.metric}
+
+    def against(metric: str, arm: str, *, required: bool = False) -> Comparison:
+        trained, other = tables.get((metric, design.trained)), tables.get((metric, arm))
+        return compare(
+            trained,
+            other,
+            metric=metric,
+            arm=arm,
+            required=required,
+            margin=suite.margin,
+            rng=np.random.default_rng([seed, crc32(f"{suite.suite}/{metric}/{arm}".encode())]),
+            facts=[*_facts(design, trained), *_facts(design, other)],
+            alpha=design.alpha,
+            n_resamples=n_resamples,
+        )
+
+    required = tuple(against(suite.metric, arm, required=True) for arm in suite.required)
+    shown = [against(suite.metric, arm) for arm in suite.shown]
+    further = [against(m, arm) for m in suite.exploratory for arm in (*suite.required, *suite.shown)]
+    adjusted = _with_bh([*shown, *further])
+    gate = run_gate(tables, suite, trained=design.trained, alpha=design.alpha)
+    verdict = _suite_verdict(required, gate)
+    return SuiteResult(
+        suite=suite.suite,
+        metric=suite.metric,
+        verdict=verdict,
+        reason=suite_reason(verdict, required, gate, level=1 - 2 * design.alpha),
+        p=_largest_p(required),
+        p_holm=None,
+        unit=suite.unit,
+        note=suite.note,
+        floor=_score(arms, suite.floor),
+        chance=_score(arms, suite.chance),
+        ceiling=_score(arms, suite.ceiling),
+        arms=_summaries(tables, arms, design, suite),
+        comparisons=(*required, *adjusted[: len(shown)]),
+        exploratory=adjusted[len(shown) :],
+        gate=gate,
+    )
+
+
+def _tables(rows: pd.DataFrame) -> Scores:
+    groups = rows.groupby(["metric", "arm"], sort=True, observed=True)
+    return {(str(metric), str(arm)): arm_scores(group, str(arm)) for (metric, arm), group in groups}  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def _facts(design: Design, scores: ArmScores | None) -> list[ArmFacts]:
+    """L0 of one arm's seeds. Once a design knows any L0, an arm whose L0 nobody measured is not matched."""
+    if scores is None or not design.facts:
+        return []
+    known = {(fact.arm, fact.seed): fact for fact in design.facts}
+    return [known.get((scores.arm, s)) or ArmFacts(scores.arm, s, nan, nan, nan) for s in scores.seeds]
+
+
+def _suite_verdict(required: Sequence[Comparison], gate: Sequence[GateCheck]) -> Verdict:
+    if not all(check.passed for check in gate):
+        return Verdict.INVALID
+    return fold_comparisons([comparison.verdict for comparison in required])
+
+
+def _largest_p(required: Sequence[Comparison]) -> float | None:
+    """Intersection-union p; None unless every required comparison has one."""
+    known = [p for comparison in required if (p := iut_p(comparison.estimate)) is not None]
+    return max(known) if known and len(known) == len(required) else None
+
+
+def _with_bh(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Benjamini-Hochberg over one exploratory table; a comparison without a p stays without."""
+    known = {i: p for i, c in enumerate(comparisons) if (p := iut_p(c.estimate)) is not None}
+    adjusted = dict(zip(known, benjamini_hochberg(list(known.values())), strict=True))
+    return tuple(c.model_copy(update={"p_adjusted": adjusted.get(i)}) for i, c in enumerate(comparisons))
+
+
+def _with_holm(results: Sequence[SuiteResult]) -> tuple[SuiteResult, ...]:
+    """Holm over all suites; one that cannot vote counts as p = 1, so that it makes no other easier."""
+    votes = [r.p is not None and r.verdict is not Verdict.INVALID for r in results]
+    adjusted = holm([r.p if r.p is not None and v else 1.0 for r, v in zip(results, votes, strict=True)])
+    return tuple(
+        r.model_copy(update={"p_holm": p if v else None}) for r, p, v in zip(results, adjusted, votes, strict=True)
+    )
+
+
+def _score(arms: dict[str, ArmScores], name: str) -> float | None:
+    table = find(arms, name)
+    return table.score if table else None
+
+
+def _summaries(
+    tables: Scores, arms: dict[str, ArmScores], design: Design, suite: SuiteDesign
+) -> tuple[ArmSummary, ...]:
+    """One line per arm: trained, baselines, floor, controls, then references."""
+    floor, ceiling = _score(arms, suite.floor), _score(arms, suite.ceiling)
+    order = [design.trained, *suite.required, *suite.shown, suite.floor, *suite.must_lose, *suite.must_equal]
+    names = dict.fromkeys([name for name in order if name in arms] + sorted(arms, key=lambda a: (a[0] == "@", a)))
+    return tuple(_summary(tables, arms[name], design, suite, floor, ceiling) for name in names)
+
+
+def _summary(
+    tables: Scores,
+    scores: ArmScores,
+    design: Design,
+    suite: SuiteDesign,
+    floor: float | None,
+    ceiling: float | None,
+) -> ArmSummary:
+    facts = [fact for fact in design.facts if fact.arm == scores.arm and fact.seed in scores.seeds]
+    return ArmSummary(
+        arm=scores.arm,
+        role=_role(scores.arm, design, suite),
+        seeds=len(scores.seeds),
+        score=scores.score,
+        seed_sd=scores.seed_sd,
+        normalised=_normalised(scores.score, floor, ceiling),
+        secondary={m: t.score for (m, arm), t in tables.items() if arm == scores.arm and m != suite.metric},
+        l0=float(np.mean([fact.l0 for fact in facts])) if facts else None,
+        dead_share=float(np.mean([fact.dead_share for fact in facts])) if facts else None,
+        matched=all(fact.matched for fact in facts) if facts else None,
+        note="; ".join(dict.fromkeys(fact.note for fact in facts if fact.note)),
+    )
+
+
+def _normalised(score: float, floor: float | None, ceiling: float | None) -> float | None:
+    """(score − floor) / (ceiling − floor); None where there is no range."""
+    if floor is None or ceiling is None or floor == ceiling:
+        return None
+    return (score - floor) / (ceiling - floor)
+
+
+def _role(arm: str, design: Design, suite: SuiteDesign) -> Role:
+    if arm == design.trained:
+        return "trained"
+    if arm in (*suite.required, *suite.shown):
+        return "baseline"
+    named: dict[str, Role] = {suite.ceiling: "ceiling", suite.chance: "chance", suite.floor: "floor"}
+    return named.get(arm) or named.get(arm.removeprefix("@"), "control")

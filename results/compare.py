@@ -1,0 +1,185 @@
+"""One comparison: trained against one arm, on one metric of one suite."""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .outcome import Comparison, Estimate, Verdict
+from .stats import (
+    clusters_needed,
+    crossed_t,
+    d_z,
+    mde,
+    mismatch,
+    seeds_needed,
+    sign_flip,
+    superiority,
+    tost,
+    wilcoxon,
+)
+from .stats.crossed import RECIPE_SEEDS
+from .stats.permutation import N_RESAMPLES
+from .verdict import verdict_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    from .design import ArmFacts
+    from .stats import ArmScores, Claim
+
+
+def compare(
+    trained: ArmScores | None,
+    baseline: ArmScores | None,
+    *,
+    metric: str,
+    arm: str,
+    required: bool,
+    margin: float,
+    rng: np.random.Generator,
+    facts: Iterable[ArmFacts] = (),
+    alpha: float = 0.05,
+    n_resamples: int = N_RESAMPLES,
+) -> Comparison:
+    """Compare two arms item by item, with clusters and seeds random.
+
+    Args:
+        trained: Scores of the SAE under test; None where it has none.
+        baseline: Scores of the arm it is compared with; None where it has none.
+        metric: The metric of both.
+        arm: Name of the arm it is compared with.
+        required: Whether the suite's verdict needs BEATS here.
+        margin: Equivalence margin delta of the metric.
+        rng: Generator of the sign-flip test.
+        facts: L0 of these two arms; an unmatched one carries no verdict.
+        alpha: One-sided level.
+        n_resamples: Sign patterns of the sign-flip test.
+
+    Returns:
+        The comparison. INVALID where the arms cannot be paired or L0 is unmatched, INCONCLUSIVE where a
+        variance is not known (one cluster, one baseline seed), each with the reason.
+    """
+    claim = claim_of(trained)
+
+    def outcome(verdict: Verdict, estimate: Estimate | None, reason: str) -> Comparison:
+        return Comparison(
+            metric=metric,
+            baseline=arm,
+            required=required,
+            claim=claim,
+            margin=margin,
+            verdict=verdict,
+            estimate=estimate,
+            reason=reason,
+        )
+
+    if trained is None or baseline is None:
+        return outcome(Verdict.INVALID, None, f"no scores of {arm if trained else 'the SAE under test'}")
+    if problem := mismatch(trained, baseline):
+        return outcome(Verdict.INVALID, None, problem)
+    estimate = estimate_of(trained, baseline, claim=claim, margin=margin, rng=rng, alpha=alpha, n_resamples=n_resamples)
+    if problem := unmatched(facts):
+        return outcome(Verdict.INVALID, estimate, problem)
+    return outcome(verdict_of(estimate.lo, estimate.hi, margin=margin), estimate, _unknown(estimate))
+
+
+def claim_of(trained: ArmScores | None) -> Claim:
+    """`recipe` with RECIPE_SEEDS or more trained seeds, else `artefact` (METHOD section 5.7)."""
+    return "recipe" if trained and len(trained.seeds) >= RECIPE_SEEDS else "artefact"
+
+
+def iut_p(estimate: Estimate | None) -> float | None:
+    """The p of one comparison that enters intersection-union, Holm and Benjamini-Hochberg.
+
+    It is the larger of the sign-flip p and the crossed-t p. The sign-flip assumes no distribution but takes
+    the seeds as fixed; the crossed t knows the seeds but leans on normality. The larger of two p values is
+    valid whenever either of them is, so this one is never less honest about seeds than the crossed t.
+
+    Args:
+        estimate: The comparison in numbers.
+
+    Returns:
+        The p; None where the seed variance is not known.
+    """
+    if estimate is None or estimate.p_crossed is None:
+        return None
+    return max(estimate.p_signflip, estimate.p_crossed)
+
+
+def unmatched(facts: Iterable[ArmFacts]) -> str:
+    """Why L0 forbids a verdict; empty where every arm and seed is matched."""
+    off = [
+        f"{fact.arm} seed {fact.seed} has "
+        + ("not been measured" if isnan(fact.l0) else f"{fact.l0:.4g}, target {fact.target_l0:.4g}")
+        for fact in facts
+        if not fact.matched
+    ]
+    return f"unmatched L0: {'; '.join(off)}" if off else ""
+
+
+def estimate_of(
+    trained: ArmScores,
+    baseline: ArmScores,
+    *,
+    claim: Claim,
+    margin: float,
+    rng: np.random.Generator,
+    alpha: float = 0.05,
+    n_resamples: int = N_RESAMPLES,
+) -> Estimate:
+    """The numbers of one comparison (METHOD section 5, 1-5) of two arms with the same items.
+
+    Args:
+        trained: Scores of the SAE under test.
+        baseline: Scores of the other arm, the same items.
+        claim: What the interval is about.
+        margin: Equivalence margin delta.
+        rng: Generator of the sign-flip test.
+        alpha: One-sided level.
+        n_resamples: Sign patterns of the sign-flip test.
+
+    Returns:
+        The estimate; whatever needs an unknown variance is None.
+    """
+    ours, theirs = trained.clusters, baseline.clusters
+    differences = _rounded(ours.mean(axis=1) - theirs.mean(axis=1), max(np.abs(ours).max(), np.abs(theirs).max()))
+    result = crossed_t(ours, theirs, claim=claim, alpha=alpha)
+    parts, known = result.components, result.standard_error is not None and result.df is not None
+    return Estimate(
+        difference=result.estimate,
+        lo=result.lo,
+        hi=result.hi,
+        standard_error=result.standard_error,
+        df=result.df,
+        p_crossed=result.pvalue,
+        p_signflip=sign_flip(differences, rng=rng, n_resamples=n_resamples),
+        p_wilcoxon=wilcoxon(differences),
+        p_tost=tost(result, margin=margin),
+        d_z=d_z(differences),
+        superiority=superiority(differences),
+        mde=mde(result.standard_error, result.df, alpha=alpha) if known else None,  # pyright: ignore[reportArgumentType]
+        clusters_needed=clusters_needed(parts, margin=margin, alpha=alpha) if parts else None,
+        seeds_needed=seeds_needed(parts, margin=margin, alpha=alpha) if parts else None,
+        n_clusters=len(differences),
+        n_trained=len(trained.seeds),
+        n_baseline=len(baseline.seeds),
+    )
+
+
+def _rounded(differences: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.float64]:
+    """Differences with rounding noise set to 0: the means of 3 and of 5 equal scores may differ in a bit."""
+    return np.where(np.abs(differences) <= 16 * np.finfo(float).eps * scale, 0.0, differences)
+
+
+def _unknown(estimate: Estimate) -> str:
+    """Why there is no interval; empty where there is one."""
+    if estimate.n_clusters < 2:
+        return "one cluster: how scores vary between clusters is not known"
+    if estimate.n_baseline < 2:
+        return "one baseline seed: how much another seed would differ is not known"
+    return ""

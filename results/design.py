@@ -1,0 +1,82 @@
+"""The design of a comparison, fixed before any score exists: what is compared with what, by which margin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+ALPHA = 0.05
+"""One-sided level of every test; the interval is 1 − 2·ALPHA."""
+
+L0_TOLERANCE = 0.05
+"""Largest relative L0 error at which an arm counts as matched (METHOD section 2)."""
+
+
+@dataclass(frozen=True)
+class SuiteDesign:
+    """How one suite's rows are to be judged."""
+
+    suite: str
+    """Name of the suite."""
+    metric: str
+    """Primary metric."""
+    margin: float
+    """Equivalence margin delta of the primary metric, in score units."""
+    unit: str
+    """What an item and a cluster are, in words."""
+    required: tuple[str, ...]
+    """Arms that are nulls for what this suite reads: each must be beaten."""
+    shown: tuple[str, ...] = ()
+    """Further baselines, compared but not required."""
+    controls: tuple[str, ...] = ()
+    """Arms measured for the gate only."""
+    must_lose: tuple[str, ...] = ()
+    """Controls that must come out below trained, or the assay is INVALID."""
+    must_equal: tuple[str, ...] = ()
+    """Controls whose every row must equal the trained row of the same seed exactly."""
+    floor: str = "random"
+    """Arm whose mean is the floor (zero of the normalised score)."""
+    chance: str = ""
+    """Reference with no information; trained must be above it."""
+    ceiling: str = ""
+    """Reference that bounds the score from above."""
+    note: str = ""
+    """What a reader must know to judge this suite."""
+    exploratory: tuple[str, ...] = ()
+    """Other metrics to compare, without a verdict."""
+
+
+@dataclass(frozen=True)
+class ArmFacts:
+    """What is known of one arm and seed besides its scores."""
+
+    arm: str
+    """Name of the arm."""
+    seed: int
+    """Its seed."""
+    l0: float
+    """Mean active latents per token on held-out text."""
+    target_l0: float
+    """What L0 should be."""
+    dead_share: float
+    """Share of latents that never fire on the held-out text."""
+    note: str = ""
+    """What a reader must know, e.g. why L0 could not be matched."""
+
+    @property
+    def matched(self) -> bool:
+        """Whether L0 is within L0_TOLERANCE of the target."""
+        return abs(self.l0 - self.target_l0) <= L0_TOLERANCE * self.target_l0
+
+
+@dataclass(frozen=True)
+class Design:
+    """The design of a whole check."""
+
+    suites: tuple[SuiteDesign, ...]
+    """One per suite, in the order of the report."""
+    trained: str = "trained"
+    """Name of the arm under test."""
+    alpha: float = ALPHA
+    """One-sided level."""
+    facts: tuple[ArmFacts, ...] = field(default=())
+    """L0, dead share of every arm and seed."""

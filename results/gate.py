@@ -1,0 +1,183 @@
+"""The assay gate: whether a suite could have told good from bad in this very run (METHOD section 4).
+
+A suite that cannot tell finds no difference anywhere, which would read as "equivalent". So each question must
+be answered yes by the data, and a question that could not be put (an arm is missing) counts as no.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .outcome import GateCheck
+from .stats import crossed_t, mismatch, paired_t
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .design import SuiteDesign
+    from .stats import ArmScores, CrossedT
+
+RANGE_IN_SDS = 3.0
+"""How many reseed standard deviations must fit between floor and ceiling."""
+
+MIN_SEEDS = 3
+"""Seeds below which one cannot be held against the others: two seeds have no variance left over."""
+
+Scores = dict[tuple[str, str], "ArmScores"]
+"""Scores of one suite by (metric, arm)."""
+
+
+def run_gate(scores: Scores, design: SuiteDesign, *, trained: str, alpha: float = 0.05) -> tuple[GateCheck, ...]:
+    """Put the four questions of METHOD section 4 to one suite.
+
+    Args:
+        scores: Scores of the suite by (metric, arm).
+        design: Which arm is floor, chance, ceiling and control.
+        trained: Name of the arm under test.
+        alpha: One-sided level.
+
+    Returns:
+        `range`, `controls`, `seeds` and `off_floor`, in this order.
+    """
+    arms = {arm: table for (metric, arm), table in scores.items() if metric == design.metric}
+    return (
+        check_range(arms, design, trained=trained),
+        check_controls(scores, design, trained=trained, alpha=alpha),
+        check_seeds(arms, design, alpha=alpha),
+        check_off_floor(arms, design, trained=trained, alpha=alpha),
+    )
+
+
+def find(arms: Mapping[str, ArmScores], name: str) -> ArmScores | None:
+    """An arm by its name, or a reference by its name without the leading `@`; None where it has no scores."""
+    return arms.get(name) or arms.get(f"@{name}") if name else None
+
+
+def check_range(arms: Mapping[str, ArmScores], design: SuiteDesign, *, trained: str) -> GateCheck:
+    """Whether ceiling − floor is more than RANGE_IN_SDS reseed standard deviations.
+
+    The reseed deviation is the largest over trained and the baselines. Controls are left out: they are broken
+    on purpose, and how widely a broken SAE scatters says nothing about the comparison.
+    """
+    floor, ceiling = find(arms, design.floor), find(arms, design.ceiling)
+    if floor is None or ceiling is None:
+        missing = f"floor {design.floor!r}" if floor is None else f"ceiling {design.ceiling!r}"
+        return GateCheck(name="range", passed=False, detail=f"no scores of the {missing}")
+    candidates = (arms.get(arm) for arm in {trained, design.floor, *design.required, *design.shown})
+    spreads = [arm.seed_sd for arm in candidates if arm is not None and arm.seed_sd is not None]
+    if not spreads:
+        return GateCheck(name="range", passed=False, detail="no arm has two seeds, so reseeding is unknown")
+    width, spread = ceiling.score - floor.score, max(spreads)
+    detail = f"ceiling - floor {width:.4g}, {RANGE_IN_SDS:g} reseed deviations {RANGE_IN_SDS * spread:.4g}"
+    return GateCheck(name="range", passed=width > RANGE_IN_SDS * spread, detail=detail)
+
+
+def check_controls(scores: Scores, design: SuiteDesign, *, trained: str, alpha: float) -> GateCheck:
+    """Whether broken controls lose, and controls that cannot matter change nothing at all."""
+    if not (design.must_lose or design.must_equal):
+        return GateCheck(name="controls", passed=False, detail="no control was measured")
+    answers = [_loses(scores, design.metric, trained, control, alpha) for control in design.must_lose]
+    answers += [_equals(scores, trained, control) for control in design.must_equal]
+    detail = "; ".join(text for _, text in answers)
+    return GateCheck(name="controls", passed=all(passed for passed, _ in answers), detail=detail)
+
+
+def check_seeds(arms: Mapping[str, ArmScores], design: SuiteDesign, *, alpha: float) -> GateCheck:
+    """Whether no random seed "beats" the others of its arm.
+
+    Each seed is held against the rest with the interval of one more draw, at alpha / seeds (Bonferroni): the
+    rest's own seed variance says how far a further seed may lie. It fails like a verdict of BEATS would read:
+    lo > 0 and hi >= margin.
+    """
+    name = _null_arm(arms, design)
+    arm = find(arms, name)
+    if arm is None or arm.ragged or len(arm.seeds) < MIN_SEEDS or len(arm.clusters) < 2:
+        return GateCheck(name="seeds", passed=False, detail=_no_seed_check(name, arm))
+    results = {seed: _leave_one_out(arm, i, alpha) for i, seed in enumerate(arm.seeds)}
+    beating = [seed for seed, t in results.items() if t.lo is not None and t.lo > 0 and (t.hi or 0) >= design.margin]
+    best = max(results, key=lambda seed: results[seed].estimate)
+    detail = f"{name}: best seed {best} against the other {len(results) - 1}: {_interval(results[best])}"
+    if beating:
+        detail += f"; seeds that beat the others: {', '.join(map(str, beating))}"
+    return GateCheck(name="seeds", passed=not beating, detail=detail)
+
+
+def check_off_floor(arms: Mapping[str, ArmScores], design: SuiteDesign, *, trained: str, alpha: float) -> GateCheck:
+    """Whether trained is above the reference that has no information at all.
+
+    Deliberately not above the random dictionary: being no better than that is the finding EQUIVALENT, and a
+    gate that called it INVALID would hide the very answer that the check is for.
+    """
+    ours, chance = arms.get(trained), find(arms, design.chance)
+    if ours is None or chance is None:
+        missing = f"the arm under test {trained!r}" if ours is None else f"the chance reference {design.chance!r}"
+        return GateCheck(name="off_floor", passed=False, detail=f"no scores of {missing}")
+    if problem := mismatch(ours, chance):
+        return GateCheck(name="off_floor", passed=False, detail=problem)
+    result = paired_t(ours.clusters, chance.clusters, alpha=alpha)
+    detail = f"{trained} against {chance.arm}: {_interval(result)}"
+    return GateCheck(name="off_floor", passed=result.lo is not None and result.lo > 0, detail=detail)
+
+
+def _null_arm(arms: Mapping[str, ArmScores], design: SuiteDesign) -> str:
+    """The arm whose seeds are held against each other: the floor, or a required arm if that is a reference."""
+    return design.floor if design.floor in arms or not design.required else design.required[0]
+
+
+def _no_seed_check(name: str, arm: ArmScores | None) -> str:
+    if arm is None:
+        return f"no scores of {name!r}"
+    if arm.ragged:
+        return arm.ragged
+    if len(arm.seeds) < MIN_SEEDS:
+        return f"{name} has {len(arm.seeds)} seed(s); holding one against the others takes {MIN_SEEDS}"
+    return "one cluster: how scores vary between clusters is not known"
+
+
+def _leave_one_out(arm: ArmScores, index: int, alpha: float) -> CrossedT:
+    scores = arm.clusters
+    others = np.delete(scores, index, axis=1)
+    return crossed_t(scores[:, [index]], others, new_draw=True, alpha=alpha / len(arm.seeds))
+
+
+def _loses(scores: Scores, metric: str, trained: str, control: str, alpha: float) -> tuple[bool, str]:
+    """A control is cut from the trained SAE itself: the same seeds are paired, only clusters are a sample."""
+    ours, theirs = scores.get((metric, trained)), scores.get((metric, control))
+    if ours is None or theirs is None:
+        return False, f"no scores of {control if ours else trained}"
+    if problem := mismatch(ours, theirs):
+        return False, problem
+    shared = [seed for seed in ours.seeds if seed in theirs.seeds]
+    columns = [i for i, seed in enumerate(ours.seeds) if seed in shared] or list(range(len(ours.seeds)))
+    others = [i for i, seed in enumerate(theirs.seeds) if seed in shared] or list(range(len(theirs.seeds)))
+    result = paired_t(ours.clusters[:, columns], theirs.clusters[:, others], alpha=alpha)
+    passed = result.lo is not None and result.lo > 0
+    return passed, f"{trained} {'above' if passed else 'not above'} {control}: {_interval(result)}"
+
+
+def _equals(scores: Scores, trained: str, control: str) -> tuple[bool, str]:
+    """Exact equality of every row, in every metric: the smallest difference is a bug, not noise."""
+    worst = 0.0
+    for metric in sorted({metric for metric, arm in scores if arm in (trained, control)}):
+        ours, theirs = scores.get((metric, trained)), scores.get((metric, control))
+        if ours is None or theirs is None:
+            return False, f"no scores of {control if ours else trained} in {metric}"
+        if not ours.items.index.equals(theirs.items.index) or not set(theirs.seeds) <= set(ours.seeds):
+            return False, f"{control} has other items or seeds than {trained} in {metric}"
+        gap = np.abs(theirs.items.to_numpy() - ours.items[list(theirs.seeds)].to_numpy())
+        # A hole in one of them is a difference too; NaN would slip through a maximum.
+        worst = max(worst, float(np.nan_to_num(gap, nan=np.inf).max(initial=0.0)))
+    if not any(arm == control for _, arm in scores):
+        return False, f"no scores of {control}"
+    return (
+        worst == 0,
+        f"{control} {'equals' if worst == 0 else 'differs from'} {trained}: largest difference {worst:.3g}",
+    )
+
+
+def _interval(result: CrossedT) -> str:
+    if result.lo is None or result.hi is None:
+        return f"{result.estimate:+.4g}, no interval"
+    return f"{result.estimate:+.4g} [{result.lo:+.4g}, {result.hi:+.4g}]"

@@ -1,0 +1,215 @@
+"""What a check concludes, as data: one pydantic model per table of the report. Terminal and JSON show the same objects."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+
+class Verdict(StrEnum):
+    """The six verdicts of METHOD section 5."""
+
+    BEATS = "BEATS"
+    NEGLIGIBLE = "NEGLIGIBLE"
+    EQUIVALENT = "EQUIVALENT"
+    WORSE = "WORSE"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    INVALID = "INVALID"
+
+
+class Frozen(BaseModel):
+    """Base of every result: immutable, no unknown fields, docstrings become JSON-schema descriptions."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="null", allow_inf_nan=True
+    )
+
+
+class Estimate(Frozen):
+    """One paired comparison in numbers (METHOD section 5, 1-5)."""
+
+    difference: float
+    """Mean over clusters of trained − baseline, in score units."""
+    lo: float | None
+    """Lower end of the 90 % crossed-t interval; null when the seed variance is unknown (fewer than 2 baseline seeds)."""
+    hi: float | None
+    """Upper end of the 90 % interval."""
+    standard_error: float | None
+    """Square root of the crossed (two-way random) variance of the difference."""
+    df: float | None
+    """Satterthwaite degrees of freedom."""
+    p_crossed: float | None
+    """One-sided p of the crossed t (H0: difference <= 0)."""
+    p_signflip: float
+    """One-sided sign-flip permutation p over clusters, seeds taken as fixed."""
+    p_wilcoxon: float
+    """One-sided Wilcoxon signed-rank p over cluster means (the Demšar line)."""
+    p_tost: float | None
+    """TOST p: the larger of the two one-sided p values against −margin and +margin."""
+    d_z: float | None
+    """Mean over standard deviation of the cluster differences; null where the deviation is 0."""
+    superiority: float
+    """Share of clusters in which trained is higher; ties count half."""
+    mde: float | None
+    """Smallest true difference found with 80 % power by the one-sided 5 % test at this n and these seeds."""
+    clusters_needed: int | None
+    """Clusters at which the MDE reaches the margin, seeds as they are; null where no number of clusters reaches it."""
+    seeds_needed: int | None
+    """Baseline seeds at which the MDE reaches the margin, clusters as they are; null where no number of seeds reaches it."""
+    n_clusters: int
+    """Clusters that were paired."""
+    n_trained: int
+    """Trained seeds."""
+    n_baseline: int
+    """Baseline seeds."""
+
+
+class Comparison(Frozen):
+    """Trained against one arm, on one metric of one suite."""
+
+    metric: str
+    """The metric compared."""
+    baseline: str
+    """The arm that trained is compared with."""
+    required: bool
+    """Whether the suite's verdict needs BEATS here (the arm is a null for what this suite reads)."""
+    claim: Literal["artefact", "recipe"]
+    """`artefact`: the trained SAEs at hand; `recipe`: this way of training (3 or more trained seeds)."""
+    margin: float
+    """Equivalence margin delta, fixed before the run."""
+    verdict: Verdict
+    """The verdict of this comparison."""
+    estimate: Estimate | None
+    """Null where the comparison could not be made."""
+    p_adjusted: float | None = None
+    """Benjamini-Hochberg adjusted p of an exploratory comparison; null for a required one."""
+    reason: str = ""
+    """Why there is no ordinary verdict: unmatched L0, one seed, missing rows."""
+
+
+class ArmSummary(Frozen):
+    """One line of a suite's table."""
+
+    arm: str
+    """Name of the arm."""
+    role: Literal["trained", "baseline", "control", "floor", "ceiling", "chance"]
+    """What the arm is for."""
+    seeds: int
+    """Seeds measured."""
+    score: float
+    """Mean over clusters, then seeds, of the primary metric."""
+    seed_sd: float | None
+    """Standard deviation of the seed means; null with one seed."""
+    normalised: float | None
+    """(score − floor) / (ceiling − floor)."""
+    secondary: dict[str, float]
+    """Means of the other metrics."""
+    l0: float | None
+    """Mean number of active latents per token on held-out text; null for a reference."""
+    dead_share: float | None
+    """Share of latents that never fire on the held-out text."""
+    matched: bool | None
+    """Whether every seed's L0 is within 5 % of the target."""
+    note: str = ""
+    """What a reader must know of this arm."""
+
+
+class GateCheck(Frozen):
+    """One question of the assay gate (METHOD section 4)."""
+
+    name: str
+    """`range`, `controls`, `seeds` or `off_floor`."""
+    passed: bool
+    """Whether the assay passes."""
+    detail: str
+    """One line with the numbers."""
+
+
+class SuiteResult(Frozen):
+    """Everything one suite says."""
+
+    suite: str
+    """Name of the suite."""
+    metric: str
+    """Primary metric, fixed before the run."""
+    verdict: Verdict
+    """The suite's verdict: an intersection over its required comparisons."""
+    reason: str
+    """One sentence saying why."""
+    p: float | None
+    """Intersection-union p: the largest p over the required comparisons."""
+    p_holm: float | None
+    """`p` adjusted over the suites by Holm."""
+    unit: str
+    """What an item and a cluster are, in words."""
+    note: str
+    """What a reader must know to judge this suite."""
+    floor: float | None
+    """Score of the floor: a random dictionary."""
+    chance: float | None
+    """Score with no information at all."""
+    ceiling: float | None
+    """Score of the ceiling."""
+    arms: tuple[ArmSummary, ...]
+    """Trained, baselines, controls, references."""
+    comparisons: tuple[Comparison, ...]
+    """Trained against each arm on the primary metric."""
+    exploratory: tuple[Comparison, ...]
+    """Other metrics; BH-adjusted, carry no verdict of the suite."""
+    gate: tuple[GateCheck, ...]
+    """Whether the assay could have told."""
+
+
+class Skip(Frozen):
+    """Something that was not measured, and why."""
+
+    what: str
+    """Suite, arm or cell."""
+    reason: str
+    """Why."""
+
+
+class Manifest(Frozen):
+    """What another person needs to get the same numbers."""
+
+    command: str
+    """The command line that reproduces the run."""
+    config_hash: str
+    """Hash of everything that decides the numbers, margins and decision rule included."""
+    settings: dict[str, str | int | float | bool | None | list[str] | list[float] | list[int]]
+    """The resolved settings."""
+    versions: dict[str, str]
+    """Versions of Python and the packages that compute."""
+    hashes: dict[str, str]
+    """sha256 of the model file, the texts, the trained weights."""
+    notes: tuple[str, ...] = ()
+    """What was excluded or recalibrated, with counts."""
+
+
+class CheckReport(Frozen):
+    """The whole answer of one check."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    """Version of this schema."""
+    target: str
+    """What was checked."""
+    verdict: Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
+    """PASS: every required suite BEATS. FAIL: a suite concluded that trained does not. Else INVALID before INCONCLUSIVE."""
+    exit_code: Literal[0, 1, 3, 4]
+    """0 PASS, 1 FAIL, 3 INCONCLUSIVE, 4 INVALID or incomplete."""
+    headline: str
+    """The verdict in one sentence."""
+    claim: Literal["artefact", "recipe"]
+    """What the verdict is about."""
+    suites: tuple[SuiteResult, ...]
+    """One entry per suite."""
+    skipped: tuple[Skip, ...]
+    """What was not measured."""
+    advice: tuple[str, ...]
+    """What would change the verdict."""
+    manifest: Manifest
+    """How to reproduce."""

@@ -1,0 +1,108 @@
+"""From long rows of one arm to a matrix, clusters x seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
+ITEM = ["cluster", "item"]
+"""What identifies an item: items are named inside their cluster."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArmScores:
+    """One metric of one arm."""
+
+    arm: str
+    """Name of the arm."""
+    items: pd.DataFrame
+    """Scores, index (cluster, item), one column per seed, both sorted; NaN where a seed lacks an item."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds measured, ascending."""
+        return tuple(int(seed) for seed in self.items.columns)
+
+    @cached_property
+    def clusters(self) -> npt.NDArray[np.float64]:
+        """Cluster means, shape (clusters, seeds): items averaged inside clusters, whatever their number."""
+        return self.items.groupby(level="cluster", sort=True).mean().to_numpy(dtype=np.float64)
+
+    @property
+    def score(self) -> float:
+        """Mean over clusters, then seeds."""
+        return float(np.mean(self.seed_means))
+
+    @cached_property
+    def seed_means(self) -> npt.NDArray[np.float64]:
+        """Mean over clusters of every seed, shape (seeds,)."""
+        return np.asarray(np.nanmean(self.clusters, axis=0))
+
+    @property
+    def seed_sd(self) -> float | None:
+        """Standard deviation of the seed means; None with one seed."""
+        return float(self.seed_means.std(ddof=1)) if len(self.seeds) > 1 else None
+
+    @property
+    def ragged(self) -> str:
+        """Which seeds lack items that another seed of the arm has; empty where none does."""
+        lacking = self.items.isna().sum()
+        parts = [f"seed {seed} lacks {n}" for seed, n in lacking.items() if n]
+        return f"{self.arm}: of {len(self.items)} items {', '.join(parts)}" if parts else ""
+
+
+def arm_scores(rows: pd.DataFrame, arm: str) -> ArmScores:
+    """Arrange the rows of one metric and one arm.
+
+    Args:
+        rows: Rows of one suite, one metric and one arm, columns as in `scores.COLUMNS`.
+        arm: Name of the arm.
+
+    Returns:
+        Its scores as a table, (cluster, item) x seed.
+
+    Raises:
+        ValueError: If an item occurs twice under one seed, or a value is not finite.
+    """
+    table = rows.set_index([*ITEM, "seed"])["value"]
+    if not np.isfinite(table.to_numpy(dtype=np.float64)).all():
+        msg = f"{arm}: {int((~np.isfinite(table.to_numpy(dtype=np.float64))).sum())} scores are not finite"
+        raise ValueError(msg)
+    if not table.index.is_unique:
+        repeated = rows.loc[rows.duplicated([*ITEM, "seed"])]
+        cluster, item, seed = (repeated[name].iloc[0] for name in (*ITEM, "seed"))
+        msg = f"{arm}: item {item!r} of cluster {cluster!r} occurs twice under seed {seed}"
+        raise ValueError(msg)
+    return ArmScores(arm, table.unstack("seed").sort_index().sort_index(axis=1))  # pyright: ignore[reportArgumentType]
+
+
+def mismatch(first: ArmScores, second: ArmScores) -> str:
+    """Why two arms cannot be paired item by item; empty where they can.
+
+    Items that only one arm has are informative missingness: dropping them would compare a selection, so
+    nothing is ever joined silently.
+
+    Args:
+        first: One arm.
+        second: The other.
+
+    Returns:
+        One line with counts, or "".
+    """
+    if first.ragged or second.ragged:
+        return "; ".join(filter(None, (first.ragged, second.ragged)))
+    ours, theirs = first.items.index, second.items.index
+    if ours.equals(theirs):
+        return ""
+    shared = len(ours.intersection(theirs))
+    return (
+        f"items differ: {len(ours) - shared} only in {first.arm}, "
+        f"{len(theirs) - shared} only in {second.arm}, {shared} in both"
+    )

@@ -1,0 +1,296 @@
+"""Activations of a set of texts on disk, streamed from there with bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+BUFFER_ROWS = 65_536
+"""Rows among which `batches` mixes."""
+BLOCK_ROWS = 64
+"""Neighbouring rows that `batches` reads together: about half a document."""
+
+
+class CorruptActivationsError(ValueError):
+    """A file of an activation set is missing, truncated or not what its manifest says."""
+
+
+class Shard(NamedTuple):
+    """What one shard holds: the kept tokens of some neighbouring documents."""
+
+    number: int
+    """Place of the shard in its set."""
+    first_document: int
+    """Index of its first document."""
+    n_documents: int
+    """How many documents it holds."""
+    n_rows: int
+    """Tokens kept."""
+    n_first: int
+    """Tokens dropped because they are at position 0."""
+    n_outliers: int
+    """Tokens dropped because their norm is above the cap (or not a number)."""
+    norm_cap: float
+    """The cap that decided it."""
+    rows_sha256: str
+    """Hash of the file of activations."""
+    index_sha256: str
+    """Hash of the file that says which document and position each row is, and holds the tokens."""
+
+    def rows_path(self, folder: Path) -> Path:
+        """File of activations: `int16 [n_rows, d_in]`, the bits of bfloat16 (which NumPy does not know)."""
+        return folder / f"shard-{self.number:05d}.npy"
+
+    def index_path(self, folder: Path) -> Path:
+        """File of `document [n_rows]`, `position [n_rows]`, `lengths [n_documents]` and the `tokens` in a row."""
+        return folder / f"shard-{self.number:05d}.npz"
+
+    def verify(self, folder: Path) -> None:
+        """Compare both files with their hashes.
+
+        Raises:
+            CorruptActivationsError: A file is missing or has other bytes.
+        """
+        expected = {self.rows_path(folder): self.rows_sha256, self.index_path(folder): self.index_sha256}
+        for path, sha256 in expected.items():
+            if not path.is_file() or file_sha256(path) != sha256:
+                msg = f"{path} is missing or corrupt; delete the folder {folder} to compute it again"
+                raise CorruptActivationsError(msg)
+
+
+class SpliceBatch(NamedTuple):
+    """Some documents as the language model reads them, for runs with edited activations."""
+
+    tokens: Int[torch.Tensor, "batch pos"]
+    """Token ids, padded on the right with 0."""
+    kept: Bool[torch.Tensor, "batch pos"]
+    """Which cells are rows of the activation set."""
+    lengths: list[int]
+    """Number of real tokens of each document."""
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationSet:
+    """The kept tokens of a set of texts: their activations, document by document, in shards on disk."""
+
+    folder: Path
+    """Where the shards lie."""
+    key: str
+    """Content key: hash of the site, the texts, the rule of what is kept, and the version of the code."""
+    d_in: int
+    """Width of the activations."""
+    n_documents: int
+    """Documents of the text set, those without a kept token included."""
+    norm_cap: float
+    """Tokens with a larger norm were dropped."""
+    shards: tuple[Shard, ...]
+    """The shards, in the order of their documents."""
+
+    @classmethod
+    def open(cls, folder: Path) -> ActivationSet:
+        """Open a finished set and check every byte of it.
+
+        Raises:
+            CorruptActivationsError: The manifest cannot be read, or a shard is not what it says.
+        """
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            shards = tuple(Shard(**shard) for shard in manifest.pop("shards"))
+            found = cls(folder=folder, shards=shards, **manifest)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            msg = f"{folder / 'manifest.json'} cannot be read ({error}); delete the folder to compute it again"
+            raise CorruptActivationsError(msg) from error
+        for shard in found.shards:
+            shard.verify(folder)
+        return found
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens kept."""
+        return sum(shard.n_rows for shard in self.shards)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Tokens kept and dropped, by reason."""
+        return {
+            "kept": self.n_tokens,
+            "dropped_bos": sum(shard.n_first for shard in self.shards),
+            "dropped_outlier": sum(shard.n_outliers for shard in self.shards),
+        }
+
+    def chunks(
+        self, max_tokens: int = 16_384
+    ) -> Iterator[tuple[Float[torch.Tensor, "n d_in"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]]:
+        """All kept tokens in the order of the texts, whole documents at a time.
+
+        Args:
+            max_tokens: Upper bound of a chunk; a document that is longer is a chunk of its own.
+
+        Yields:
+            Activations in float32, the document index of each row, and its position in the document.
+        """
+        for shard in self.shards:
+            index = self._index(shard)
+            for start, stop in _whole_documents(index["document"], max_tokens):
+                acts = _as_float(self._rows(shard, start, stop))
+                yield acts, index["document"][start:stop], index["position"][start:stop]
+
+    def batches(self, batch_size: int, *, seed: int, n_batches: int) -> Iterator[Float[torch.Tensor, "batch d_in"]]:
+        """Shuffled batches in float32; the same seed gives the same batches.
+
+        Blocks of 64 neighbouring rows come in a random order and fill a buffer of 65,536 rows (fewer if the set is
+        smaller). Batches are drawn from it without replacement; when half of it is used up, the next blocks take
+        the free places. So a batch of 2,048 holds two neighbours of one block on average, every row comes once
+        before the set starts again, in another order, and memory is that of the buffer, however many tokens
+        there are: files are read, never mapped, since mapped pages would count as memory of this process.
+
+        Args:
+            batch_size: Rows of a batch.
+            seed: Decides the order.
+            n_batches: Number of batches; the set is gone through as often as that needs.
+
+        Raises:
+            ValueError: The set holds no token.
+        """
+        if not self.n_tokens:
+            raise ValueError(f"no token to train on: all tokens in {self.folder} were dropped")
+        rng = np.random.default_rng(seed)
+        rows = _Refill(self._shuffled_blocks(rng))
+        capacity = max(2 * batch_size, min(BUFFER_ROWS, self.n_tokens))
+        drawn = (capacity // 2) // batch_size * batch_size
+        buffer = np.empty((capacity, self.d_in), dtype=np.int16)
+        free = np.arange(capacity)
+        for number in range(n_batches):
+            offset = number * batch_size % drawn
+            if offset == 0:
+                rows.into(buffer, free)
+                free = rng.permutation(capacity)[:drawn]
+            yield _as_float(buffer[free[offset : offset + batch_size]])
+
+    def kept_mask(self, documents: Sequence[int], n_positions: int) -> Bool[torch.Tensor, "batch pos"]:
+        """Which cells of a rectangle of tokens are rows of this set.
+
+        Args:
+            documents: Indices into the text set, one for each row of the rectangle.
+            n_positions: Its width.
+        """
+        mask = torch.zeros(len(documents), n_positions, dtype=torch.bool)
+        for row, document in enumerate(documents):
+            index = self._index(self._shard_of(document))
+            mask[row, torch.from_numpy(index["position"][index["document"] == document]).long()] = True
+        return mask
+
+    def splice_batches(self, n_documents: int, batch_size: int = 8) -> Iterator[SpliceBatch]:
+        """The first documents as the language model reads them, for `Site.token_losses`.
+
+        Args:
+            n_documents: How many (all, if there are fewer).
+            batch_size: Documents at a time.
+        """
+        n_documents = min(n_documents, self.n_documents)
+        for start in range(0, n_documents, batch_size):
+            documents = range(start, min(start + batch_size, n_documents))
+            rows = [self._tokens(document) for document in documents]
+            tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+            for index, row in enumerate(rows):
+                tokens[index, : len(row)] = row
+            yield SpliceBatch(tokens, self.kept_mask(documents, tokens.shape[1]), [len(row) for row in rows])
+
+    def _tokens(self, document: int) -> torch.Tensor:
+        shard = self._shard_of(document)
+        index = self._index(shard)
+        stop = np.cumsum(index["lengths"])[document - shard.first_document]
+        start = stop - index["lengths"][document - shard.first_document]
+        return torch.from_numpy(index["tokens"][start:stop]).long()
+
+    def _shard_of(self, document: int) -> Shard:
+        for shard in self.shards:
+            if 0 <= document - shard.first_document < shard.n_documents:
+                return shard
+        raise IndexError(f"no document {document}: the set has {self.n_documents}")
+
+    def _index(self, shard: Shard) -> dict[str, np.ndarray]:
+        return _load_index(shard.index_path(self.folder), shard.index_sha256)
+
+    def _rows(self, shard: Shard, start: int, stop: int) -> np.ndarray:
+        path = shard.rows_path(self.folder)
+        count = (stop - start) * self.d_in
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            found = np.fromfile(file, dtype=np.int16, count=count, offset=start * self.d_in * 2)
+        if len(found) != count:
+            raise CorruptActivationsError(f"{path} is truncated; delete the folder {self.folder} to compute it again")
+        return found.reshape(-1, self.d_in)
+
+    @cached_property
+    def _blocks(self) -> np.ndarray:
+        """Shard, first row and end of every block, `[blocks, 3]`."""
+        return np.concatenate([_blocks_of(shard) for shard in self.shards])
+
+    def _shuffled_blocks(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        while True:
+            for number, start, stop in rng.permutation(self._blocks):
+                yield self._rows(self.shards[number], int(start), int(stop))
+
+
+class _Refill:
+    """Puts rows that come in blocks of any size into given places of a buffer."""
+
+    def __init__(self, blocks: Iterator[np.ndarray]) -> None:
+        self._blocks = blocks
+        self._rest: np.ndarray | None = None
+
+    def into(self, buffer: np.ndarray, places: np.ndarray) -> None:
+        """Fill the places, in order, with the next rows."""
+        while len(places):
+            rest = self._rest if self._rest is not None and len(self._rest) else next(self._blocks)
+            taken = min(len(rest), len(places))
+            buffer[places[:taken]] = rest[:taken]
+            self._rest, places = rest[taken:], places[taken:]
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _as_float(rows: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(rows).view(torch.bfloat16).float()
+
+
+def _blocks_of(shard: Shard) -> np.ndarray:
+    starts = np.arange(0, shard.n_rows, BLOCK_ROWS)
+    stops = np.minimum(starts + BLOCK_ROWS, shard.n_rows)
+    return np.stack([np.full_like(starts, shard.number), starts, stops], axis=1)
+
+
+def _whole_documents(document: np.ndarray, max_tokens: int) -> Iterator[tuple[int, int]]:
+    """Cut rows that are sorted by document into spans of at most so many, at borders of documents."""
+    borders = [*np.flatnonzero(np.diff(document)) + 1, len(document)]
+    start = stop = 0
+    for border in borders:
+        if border - start > max_tokens and stop > start:
+            yield start, stop
+            start = stop
+        stop = int(border)
+    if stop > start:
+        yield start, stop
+
+
+@lru_cache(maxsize=2)
+def _load_index(path: Path, sha256: str) -> dict[str, np.ndarray]:
+    """Read an index; the hash is there for the cache, since a corrupt file may be computed again."""
+    # Two shards' worth stay in memory: neighbouring documents are asked for one after the other.
+    with np.load(path) as file:
+        return dict(file)

@@ -1,0 +1,197 @@
+"""Computing the activations of a set of texts and writing them to disk, shard by shard."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from .activations import ActivationSet, Shard
+from .texts import TextSet
+
+if TYPE_CHECKING:
+    from .site import Site
+
+CODE_VERSION = 1
+"""Part of every content key: raise it when a change here alters what is stored."""
+SHARD_BYTES = 64 * 2**20
+"""Upper bound of a shard: what an interrupted run loses, and what writing one needs of memory."""
+OUTLIER_FACTOR = 10.0
+"""A token is dropped if its norm is above this many times the median norm (massive activations)."""
+
+Progress = Callable[[int, int], None]
+"""Called with (documents done, documents in all)."""
+
+
+class _Document(NamedTuple):
+    """One document after the forward pass, without its position 0."""
+
+    tokens: list[int]
+    acts: torch.Tensor
+    norms: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Collector:
+    """One set of texts at one site, on its way to disk."""
+
+    site: Site
+    """Where the activations come from."""
+    texts: TextSet
+    """What is read."""
+    norm_cap: float | None
+    """Norm above which a token is dropped; None: ten times the median norm of the first shard."""
+
+    @cached_property
+    def key(self) -> str:
+        """Content key: hash of everything that decides a byte of the set."""
+        cap = "first shard" if self.norm_cap is None else float(self.norm_cap).hex()
+        parts = [CODE_VERSION, SHARD_BYTES, OUTLIER_FACTOR, self.site.fingerprint, self.texts.sha256, cap]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def folder(self) -> Path:
+        """Where the set goes."""
+        return self.site.cache / self.key[:32]
+
+    def run(self, progress: Progress | None = None) -> ActivationSet:
+        """Compute what is not there yet, and return the set.
+
+        Raises:
+            ValueError: There are no texts, or the activations are not finite.
+        """
+        if not self.texts.documents:
+            raise ValueError(f"the text set {self.texts.name!r} is empty")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shards = tuple(self._shards(progress))
+        manifest = {
+            "key": self.key,
+            "d_in": self.site.d_in,
+            "n_documents": len(self.texts.documents),
+            "norm_cap": shards[0].norm_cap,
+        }
+        text = json.dumps(manifest | {"shards": [shard._asdict() for shard in shards]})
+        write_atomically(self.folder / "manifest.json", text.encode())
+        return ActivationSet(folder=self.folder, shards=shards, **manifest)
+
+    def _shards(self, progress: Progress | None) -> Iterator[Shard]:
+        cap, total = self.norm_cap, len(self.texts.documents)
+        size = max(1, SHARD_BYTES // (2 * self.site.d_in * self.site.context_size))
+        for number, first in enumerate(range(0, total, size)):
+            shard = self._finished(number) or self._compute(number, first, size, cap)
+            cap = shard.norm_cap
+            if progress is not None:
+                progress(min(first + size, total), total)
+            yield shard
+
+    def _finished(self, number: int) -> Shard | None:
+        """The shard of that number, if an earlier run left it whole."""
+        try:
+            shard = Shard(**json.loads(self._sidecar(number).read_text()))
+            shard.verify(self.folder)
+        except (OSError, ValueError, TypeError):  # CorruptActivationsError is a ValueError: computed again
+            return None
+        return shard
+
+    def _compute(self, number: int, first: int, size: int, cap: float | None) -> Shard:
+        documents = self._forward(self.texts.documents[first : first + size])
+        if cap is None:
+            cap = OUTLIER_FACTOR * _median_norm(documents)
+        keep = [document.norms <= cap for document in documents]
+        rows = torch.cat([document.acts[kept] for document, kept in zip(documents, keep, strict=True)])
+        rows_npy = _npy_bytes(rows.view(torch.int16).numpy())
+        index_npz = _index_bytes(documents, keep, first)
+        shard = Shard(
+            number=number,
+            first_document=first,
+            n_documents=len(documents),
+            n_rows=len(rows),
+            n_first=sum(bool(document.tokens) for document in documents),
+            n_outliers=sum(int((~kept).sum()) for kept in keep),
+            norm_cap=cap,
+            rows_sha256=hashlib.sha256(rows_npy).hexdigest(),
+            index_sha256=hashlib.sha256(index_npz).hexdigest(),
+        )
+        write_atomically(shard.rows_path(self.folder), rows_npy)
+        write_atomically(shard.index_path(self.folder), index_npz)
+        # Last, since its presence is what says that the shard is whole.
+        write_atomically(self._sidecar(number), json.dumps(shard._asdict()).encode())
+        return shard
+
+    def _forward(self, texts: Sequence[str]) -> list[_Document]:
+        rows = self.site.tokenise(texts)
+        documents: dict[int, _Document] = {}
+        # Texts of like length share a batch, so that little of it is padding.
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        for start in range(0, len(order), self.site.batch_size):
+            chosen = order[start : start + self.site.batch_size]
+            documents |= zip(chosen, self._forward_batch([rows[index] for index in chosen]), strict=True)
+        return [documents[index] for index in range(len(rows))]
+
+    def _forward_batch(self, rows: list[list[int]]) -> Iterator[_Document]:
+        tokens, mask = self.site.pad(rows)
+        if tokens.shape[1] < 2:  # nothing beyond position 0, and perhaps nothing at all
+            tokens, mask = self.site.pad([[0, 0]] * len(rows))
+        acts = self.site.activations(tokens, mask).cpu()
+        norms = acts.norm(dim=-1)
+        for row, act, norm in zip(rows, acts.to(torch.bfloat16), norms, strict=True):
+            # Copies: a view would keep the whole batch, padding included, until the shard is written.
+            kept = slice(1, max(1, len(row)))
+            yield _Document(row, act[kept].clone(), norm[kept].clone())
+
+    def _sidecar(self, number: int) -> Path:
+        return self.folder / f"shard-{number:05d}.json"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that at any time it is there whole, or as it was before.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            # Without it a power cut can leave the new name on an empty file.
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _median_norm(documents: Iterable[_Document]) -> float:
+    norms = torch.cat([document.norms for document in documents])
+    if not len(norms) or not bool(norms.median().isfinite()):
+        raise ValueError("the activations at the hook are not finite numbers, or no text has a second token")
+    return float(norms.median())
+
+
+def _npy_bytes(rows: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, rows)
+    return file.getvalue()
+
+
+def _index_bytes(documents: Sequence[_Document], keep: Sequence[torch.Tensor], first: int) -> bytes:
+    positions = [kept.nonzero().flatten().numpy() + 1 for kept in keep]
+    n_kept = [len(position) for position in positions]
+    file = io.BytesIO()
+    np.savez(
+        file,
+        document=np.repeat(np.arange(first, first + len(documents), dtype=np.int32), n_kept),
+        position=np.concatenate(positions).astype(np.int32),
+        lengths=np.array([len(document.tokens) for document in documents], dtype=np.int32),
+        tokens=np.array([token for document in documents for token in document.tokens], dtype=np.int32),
+    )
+    return file.getvalue()

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from sae_lens import SAE
+from sae_lens.config import LoggingConfig, SAETrainerConfig
+from sae_lens.training.sae_trainer import SAETrainer
+from sparse_world import D_IN, D_SAE, L0, sparse_world
+
+from sae_sanity.baselines import Schedule, Shape, new_learner, parse_arm, to_inference, train_together
+from sae_sanity.baselines.training import load_checkpoint, save_checkpoint
+
+STEPS = Schedule(steps=30, batch_size=256, lr=3e-3)
+
+
+def _train(arm, shape, moments, stream, *, seed=0, schedule=STEPS, **options):
+    learner = new_learner(parse_arm(arm), shape, moments, seed, sparse_world(512, 9) * moments.scale)
+    before = {k: v.clone() for k, v in learner.sae.state_dict().items()}
+    train_together([learner], stream, moments, schedule, **options)
+    return learner, before
+
+
+@pytest.mark.parametrize(
+    ("arm", "fixed"),
+    [
+        ("trained", set()),
+        ("frozen_decoder@iso", {"W_dec"}),
+        ("frozen_decoder@cov", {"W_dec"}),
+        ("frozen_encoder@iso", {"W_enc"}),
+        ("frozen_encoder@cov", {"W_enc"}),
+        ("soft_frozen@0.8", set()),
+    ],
+)
+def test_frozen_never_moves_and_the_rest_learns(arm, fixed, shape, moments, stream):
+    learner, before = _train(arm, shape, moments, stream)
+    after = learner.sae.state_dict()
+    for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
+        assert torch.equal(before[name], after[name]) == (name in fixed), name
+    if shape.architecture == "jumprelu":
+        assert not torch.equal(before["threshold"], after["threshold"])
+
+
+def test_soft_frozen_rows_stay_in_their_caps_while_training(shape, moments, stream):
+    learner, _ = _train("soft_frozen@0.98", shape, moments, stream)
+    cosine = torch.nn.functional.cosine_similarity(learner.sae.W_dec.double(), learner.start.double())
+    assert 0.98 - 1e-6 <= float(cosine.min()) < 0.981  # some row did reach the edge, so the cap was at work
+    free, _ = _train("trained", shape, moments, stream)
+    assert float(torch.nn.functional.cosine_similarity(free.sae.W_dec, free.start).min()) < 0.98
+
+
+def test_arms_of_a_seed_start_alike(shape, moments):
+    first = sparse_world(512, 9) * moments.scale
+    starts = [
+        new_learner(parse_arm(a), shape, moments, 3, first).start for a in ("trained", "frozen_decoder", "random")
+    ]
+    assert torch.equal(starts[0], starts[1])
+    assert torch.equal(starts[0], starts[2])
+    assert not torch.equal(starts[0], new_learner(parse_arm("trained"), shape, moments, 4, first).start)
+
+
+def test_together_equals_alone(shape, moments, stream):
+    """Arms share the stream and nothing else."""
+    first = sparse_world(512, 9) * moments.scale
+    both = [new_learner(parse_arm(a), shape, moments, 0, first) for a in ("trained", "frozen_encoder")]
+    train_together(both, stream, moments, STEPS)
+    alone, _ = _train("trained", shape, moments, stream)
+    assert all(torch.equal(v, alone.sae.state_dict()[k]) for k, v in both[0].sae.state_dict().items())
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
+def test_against_saelens_own_trainer(architecture, moments, stream):
+    """Same start, same batches, constant rate: SAELens' SAETrainer ends at the same weights."""
+    shape = Shape(architecture, D_IN, D_SAE, L0)
+    flat = Schedule(steps=20, batch_size=256, lr=1e-3, warm_up=0.0, decay=0.0)
+    ours, _ = _train("trained", shape, moments, stream, schedule=flat)
+    theirs = new_learner(parse_arm("trained"), shape, moments, 0, sparse_world(512, 9) * moments.scale).sae
+    trainer = SAETrainer(
+        cfg=SAETrainerConfig(
+            total_training_samples=20 * 256,
+            train_batch_size_samples=256,
+            lr=1e-3,
+            lr_end=1e-3,
+            device="cpu",
+            logger=LoggingConfig(log_to_wandb=False),
+            dead_feature_window=100,
+            n_batches_for_norm_estimate=1,
+        ),
+        sae=theirs,
+        data_provider=(b * moments.scale for b in stream(0)),
+    )
+    trainer.fit()
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.sae.state_dict()[name], value, rtol=2e-3, atol=2e-4)
+
+
+def test_training_learns_more_than_frozen_and_random(moments, stream):
+    """On sparse data with a known dictionary the order of METHOD's ladder shows."""
+    shape = Shape("topk", D_IN, D_SAE, L0)
+    held_out = sparse_world(4096, 77) * moments.scale
+    long = Schedule(steps=300, batch_size=256, lr=3e-3)
+
+    def error(arm: str, schedule: Schedule) -> float:
+        sae = _train(arm, shape, moments, stream, schedule=schedule)[0].sae
+        with torch.no_grad():
+            return float((sae(held_out) - held_out).pow(2).sum(-1).mean())
+
+    errors = {arm: error(arm, long) for arm in ("trained", "soft_frozen@0.8", "frozen_decoder")}
+    errors["random"] = error("random", Schedule(steps=0))
+    assert errors["trained"] < errors["soft_frozen@0.8"] < errors["frozen_decoder"] < errors["random"]
+
+
+def test_killed_training_resumes_to_the_same_bytes(shape, moments, stream, tmp_path):
+    whole, _ = _train("soft_frozen@0.9", shape, moments, stream)
+
+    class KilledError(Exception):
+        pass
+
+    def kill(step: int) -> None:
+        if step == 17:
+            raise KilledError
+
+    ticks = iter(range(0, 10**6, 40))  # every second step is more than a minute after the last checkpoint
+    options = {"checkpoint": tmp_path / "state", "key": "k"}
+    with pytest.raises(KilledError):
+        _train(
+            "soft_frozen@0.9",
+            shape,
+            moments,
+            stream,
+            on_step=kill,
+            clock=lambda: float(next(ticks)),
+            **options,
+        )
+    assert (tmp_path / "state").exists()
+    steps: list[int] = []
+    resumed, _ = _train("soft_frozen@0.9", shape, moments, stream, on_step=steps.append, **options)
+    assert 1 < steps[0] <= 17
+    assert all(torch.equal(v, whole.sae.state_dict()[k]) for k, v in resumed.sae.state_dict().items())
+    assert resumed.coefficient == whole.coefficient
+
+
+def test_checkpoint_of_another_training_is_ignored(moments, tmp_path):
+    shape = Shape("topk", D_IN, D_SAE, L0)
+    learner = new_learner(parse_arm("trained"), shape, moments, 0, sparse_world(512, 9))
+    save_checkpoint(tmp_path / "c", [learner], 5, "one")
+    assert load_checkpoint(tmp_path / "c", [learner], "other") == 0
+    assert load_checkpoint(tmp_path / "c", [learner], "one") == 5
+
+
+def test_saved_and_loaded_by_saelens_bit_for_bit(shape, moments, stream, tmp_path):
+    learner, _ = _train("frozen_decoder@cov", shape, moments, stream)
+    sae = to_inference(learner.sae, moments)
+    sae.save_model(tmp_path / "a")
+    loaded = SAE.load_from_disk(tmp_path / "a")
+    loaded.save_model(tmp_path / "b")
+    assert type(loaded) is type(sae)
+    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in sae.state_dict().items())
+    assert (tmp_path / "a/sae_weights.safetensors").read_bytes() == (
+        tmp_path / "b/sae_weights.safetensors"
+    ).read_bytes()
+
+
+def test_finished_sae_reads_raw_activations(moments, stream):
+    shape = Shape("topk", D_IN, D_SAE, L0)
+    learner, _ = _train("trained", shape, moments, stream)
+    raw = sparse_world(64, 5)
+    with torch.no_grad():
+        scaled = learner.sae(raw * moments.scale) / moments.scale
+        torch.testing.assert_close(to_inference(learner.sae, moments)(raw), scaled, rtol=1e-4, atol=1e-4)
+
+
+def test_schedule_rises_stays_and_falls():
+    schedule = Schedule(steps=100, lr=1.0, warm_up=0.1, decay=0.2)
+    rates = [schedule.rate(s) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:80] == [1.0] * 71
+    assert rates[-1] == pytest.approx(0.05)
+    assert rates == sorted(rates[:10]) + [1.0] * 70 + sorted(rates[80:], reverse=True)
