@@ -176,7 +176,7 @@ NAMES = (
 )
 COLUMN_LINE = "   G  T   K seedSD | " + " ".join(f"{name:>7}" for name in NAMES)
 HEADER = f"""H0: trained = baseline. Bound on false BEATS {BOUND}. Margin {MARGIN}; SD of clusters {CLUSTER_SD},
-items {ITEM_SD}, noise {NOISE_SD} per item and seed. lo>0: one comparison's interval above 0 (nominal .05), mc: its Monte-Carlo error.
+items {ITEM_SD}, noise {NOISE_SD} per item and seed. lo>0: an interval above 0 (nominal .05), mc: its Monte-Carlo error.
 BEATS: its verdict; suite: the suite's, over {len(ARMS)} required baselines and the gate; gate: INVALID, seeds: by the
 seed check; cover: the 90 % interval holds 0; EQUIV: power of the equivalence verdict at truth 0; d: verdicts at
 truth = margin; MDE: median detectable difference; found: share found at a truth of that size (nominal .8).

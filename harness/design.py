@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from ..suites.suite import Suite
 
 
-def make_design(plan: Plan, suites: Sequence[Suite], facts: tuple[ArmFacts, ...] = ()) -> Design:
+def make_design(plan: Plan, suites: Sequence[Suite | type[Suite]], facts: tuple[ArmFacts, ...] = ()) -> Design:
     """Fix what is compared with what, by which margin; made from the plan alone, before any score exists."""
     return Design(tuple(_suite_design(plan, suite) for suite in suites), facts=facts)
 
 
-def _suite_design(plan: Plan, suite: Suite) -> SuiteDesign:
+def _suite_design(plan: Plan, suite: Suite | type[Suite]) -> SuiteDesign:
     baselines = [*plan.trained[1:], *plan.untrained]
     # METHOD section 2: a frozen decoder with a trained encoder says nothing about a suite that only encodes, and a
     # frozen encoder is a null for what is read, not for what is written back.

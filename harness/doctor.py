@@ -103,12 +103,13 @@ def _model(found: str | None) -> Finding:
 
 def _loguru(found: str | None) -> Finding:
     if found is None:
-        return Finding("loguru", False, "sae_bench.evals.mdl imports loguru without declaring it; cure: pip install loguru")
+        why = "sae_bench.evals.mdl imports loguru without declaring it"
+        return Finding("loguru", False, f"{why}; cure: pip install loguru")
     return Finding("loguru", True, f"loguru {found}")
 
 
 def _ravel(found: str | None) -> Finding:
     if found is not None and Version(found) >= Version("5"):
         why = f"SAEBench's own RAVEL cannot run on transformers {found} (layers return tensors)"
-        return Finding("ravel", True, f"{why}; nothing in sae-sanity calls it, use transformers<4.54 to run it yourself")
+        return Finding("ravel", True, f"{why}; nothing here calls it; to run it yourself: transformers<4.54")
     return Finding("ravel", True, f"transformers {found}")

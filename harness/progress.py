@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Protocol, TextIO, runtime_checkable
 
 
+@runtime_checkable
 class Progress(Protocol):
     """What long work calls."""
 
@@ -76,7 +77,7 @@ class RichProgress:
         self.bars = Bars(*columns, console=Console(stderr=True))
         self.task = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> RichProgress:
         """Begin to draw."""
         self.bars.start()
         return self

@@ -22,7 +22,10 @@ from .config import Settings
 from .errors import UsageError
 
 FILE = "run.json"
-PACKAGES = ("sae-sanity", "torch", "numpy", "scipy", "transformers", "nnsight", "sae-lens", "sae-probes", "scikit-learn")
+PACKAGES = (
+    *("sae-sanity", "torch", "numpy", "scipy", "transformers", "nnsight"),
+    *("sae-lens", "sae-probes", "scikit-learn"),
+)
 """Packages whose versions decide the numbers."""
 
 
@@ -101,7 +104,8 @@ def load_record(folder: Path) -> RunRecord:
     """
     path = folder / FILE
     if not path.is_file():
-        raise UsageError(f"{folder} holds no finished run: there is no {FILE}; run `sae-sanity check` with --results {folder}")
+        how = f"finish it with `sae-sanity check … --results {folder}`"
+        raise UsageError(f"{folder} holds no finished run: there is no {FILE} in it; {how}")
     try:
         return _ADAPTER.validate_json(path.read_bytes())
     except ValidationError as error:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ..results.design import Design
-from ..results.scores import COLUMNS, Row
+from ..results.scores import Row, Score
 from ..results.store import Store, content_key
 from .arms import ArmMaker, ArmStore, Material
 from .design import make_design
@@ -55,7 +54,9 @@ class Outcome:
 class Runner:
     """Runs one plan in one results folder."""
 
-    def __init__(self, plan: Plan, subject: Subject, suites: Sequence[Suite], results: Path, progress: Progress) -> None:
+    def __init__(
+        self, plan: Plan, subject: Subject, suites: Sequence[Suite], results: Path, progress: Progress
+    ) -> None:
         """Prepare; nothing is computed before `run`."""
         self.plan, self.subject, self.suites, self.progress = plan, subject, tuple(suites), progress
         self.store = Store(results)
@@ -115,10 +116,7 @@ class Runner:
         self.store.write(cell.key, scores_of(cell, rows), manifest)
 
 
-def scores_of(cell: Cell, rows: Sequence[Row]) -> pd.DataFrame:
+def scores_of(cell: Cell, rows: Sequence[Row]) -> list[Score]:
     """Put suite, arm and seed on the rows that a suite returned."""
     name, sae = cell.suite.name, cell.sae
-    full: list[tuple[Any, ...]] = [
-        (name, r.metric, r.item, r.cluster, sae.arm, sae.seed, float(r.value)) for r in rows
-    ]
-    return pd.DataFrame(full, columns=list(COLUMNS))
+    return [Score(name, r.metric, r.item, r.cluster, sae.arm, sae.seed, float(r.value)) for r in rows]

@@ -51,14 +51,16 @@ def plan_as_table(settings: Settings) -> Table:
     """Return the plan as a table for the terminal."""
     plan, cost, clusters = _estimated(settings)
     design = make_design(plan, [suite_classes()[name] for name in dict.fromkeys(settings.suites)])
-    table = Table(title=f"plan: check {settings.target} --profile {settings.profile}", show_header=False, title_justify="left")
+    title = f"plan: check {settings.target} --profile {settings.profile}"
+    table = Table(title=title, show_header=False, title_justify="left")
     table.add_row("site", f"{settings.hook_name}, {settings.architecture}, d_sae {settings.d_sae}, L0 {settings.l0:g}")
     for baseline, seeds in [(b, plan.seeds) for b in plan.trained] + [(b, plan.random_seeds) for b in plan.untrained]:
         table.add_row("arm", f"{baseline.arm} x {len(seeds)} seeds: {baseline.summary}")
     table.add_row("controls", f"{', '.join(plan.controls)} x {len(plan.seeds)} seeds")
     for suite in design.suites:
         needed = f"{clusters[suite.suite]} clusters, margin {suite.margin:g}, must beat {', '.join(suite.required)}"
-        table.add_row(suite.suite, f"{needed}; sees a difference of about {cost.detectable[suite.suite]:.3f} (80 % power)")
+        sees = f"sees a difference of about {cost.detectable[suite.suite]:.3f} (80 % power)"
+        table.add_row(suite.suite, f"{needed}; {sees}")
     table.add_row("training", f"{plan.steps} steps of {settings.batch_size} tokens, all arms from one stream")
     table.add_row("tokens read", f"about {cost.tokens:,}")
     table.add_row("cells", f"{cost.cells} (suite x SAE), {len(plan.saes())} SAEs")

@@ -54,9 +54,7 @@ def demo(settings: Settings, cache: Path, progress: Progress) -> Subject:
     from ..suites.smollm2 import demo_site
 
     progress.start("loading the language model and the texts", 2)
-    site = demo_site(
-        cache, hook_name=settings.hook_name, context_size=settings.context_size, device=settings.device
-    )
+    site = demo_site(cache, hook_name=settings.hook_name, context_size=settings.context_size, device=settings.device)
     progress.advance(1)
     texts = demo_texts(
         n_train_tokens=settings.tokens,
@@ -65,6 +63,7 @@ def demo(settings: Settings, cache: Path, progress: Progress) -> Subject:
         exclude_datasets=probed_datasets(settings),
         tokenizer=site.tokenizer,
         seed=settings.seed,
+        context_size=settings.context_size,
     )
     progress.finish()
     train = collect(site, texts.train, None, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from sae_lens.evals import ExplainedVarianceCalculator
 
 from ..results.scores import Row
+from .suite import SuiteContext
 from .texts import TextSet
 
 if TYPE_CHECKING:
@@ -27,6 +28,16 @@ class _Document(NamedTuple):
 
     name: str
     acts: Float[torch.Tensor, "n d_in"]
+
+
+class _Spliced(NamedTuple):
+    """Some documents, and what the layers below the hook make of them."""
+
+    tokens: torch.Tensor
+    kept: torch.Tensor
+    mask: torch.Tensor
+    lengths: list[int]
+    upstream: torch.Tensor
 
 
 class Reconstruction:
@@ -61,6 +72,17 @@ class Reconstruction:
         """
         self.site, self.held_out = site, held_out
         self.ce_documents, self.norm_cap = ce_documents, norm_cap
+
+    @classmethod
+    def build(cls, context: SuiteContext) -> Reconstruction:
+        """Make the suite of a check from its option `ce_documents`."""
+        documents = context.options["ce_documents"]
+        return cls(context.site, context.held_out, ce_documents=documents, norm_cap=context.norm_cap)
+
+    @classmethod
+    def clusters(cls, options: Mapping[str, Any]) -> int:
+        """Return the number of documents that a check with these options measures."""
+        return options["held_out_documents"]
 
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the numbers, for the cell's key."""
@@ -115,11 +137,20 @@ class Reconstruction:
     def _ablate(self, acts: Float[torch.Tensor, "n d_in"]) -> Float[torch.Tensor, "n d_in"]:
         return self._mean.expand_as(acts)
 
+    @cached_property
+    def _spliced(self) -> tuple[_Spliced, ...]:
+        # The layers below the hook run once for all arms: token_losses skips them where it gets their output.
+        batches: list[_Spliced] = []
+        for tokens, kept, lengths in self._activations.splice_batches(self.ce_documents):
+            mask = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
+            batches.append(_Spliced(tokens, kept, mask, lengths, self.site.raw_activations(tokens, mask)))
+        return tuple(batches)
+
     def _losses(self, edit: Edit | None) -> Float[np.ndarray, " docs"]:
         """Mean next-token cross entropy of each spliced document, in nats."""
         losses: list[float] = []
-        for tokens, where, lengths in self._activations.splice_batches(self.ce_documents):
-            per_token = self.site.token_losses(tokens, edit, where)
+        for tokens, kept, mask, lengths, upstream in self._spliced:
+            per_token = self.site.token_losses(tokens, edit, kept, mask=mask, upstream=upstream)
             losses += [float(row[: n - 1].double().mean()) for row, n in zip(per_token, lengths, strict=True)]
         return np.array(losses)
 

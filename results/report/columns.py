@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from rich import box
+from rich.box import SIMPLE_HEAD, Box
 from rich.cells import cell_len
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .look import Look
+
+ASCII_HEAD = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+"""`SIMPLE_HEAD` in ASCII."""
 
 WIDEST_NAME = 26
 """A column of names takes no more than this; longer names wrap."""
@@ -61,24 +65,29 @@ def fitting(columns: Sequence[Column], look: Look) -> tuple[tuple[Column, ...], 
         if room < 0:
             break
         kept += 1
-    return tuple(columns[:kept]), tuple(column.name for column in columns[kept:])
+    return tuple(columns[: max(kept, 1)]), tuple(column.name for column in columns[max(kept, 1) :])
 
 
 def table(columns: Sequence[Column], look: Look) -> Table:
     """Columns as a rich table with one line under the headings; words of `STYLES` get their colour."""
     drawn = Table(
-        box=box.ASCII if look.ascii else box.SIMPLE_HEAD,
+        box=ASCII_HEAD if look.ascii else SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
         padding=0,
         header_style="dim",
     )
     for column in columns:
-        header = "\n".join(map(look.say, column.header.split("\n")))
-        width = {"min_width" if column.wraps else "width": column.width(look)}
-        if column.wraps:
-            width["max_width"] = WIDEST_NAME
-        drawn.add_column(header, justify=column.justify, overflow="fold", no_wrap=not column.wraps, **width)
+        header = Text("\n").join(look.text(line) for line in column.header.split("\n"))
+        least = column.width(look)
+        drawn.add_column(
+            header,
+            justify=column.justify,
+            overflow="fold",
+            no_wrap=not column.wraps,
+            min_width=least,
+            max_width=WIDEST_NAME if column.wraps else least,
+        )
     for row in zip(*(column.cells for column in columns), strict=True):
         drawn.add_row(*map(look.word, row))
     return drawn

@@ -31,7 +31,8 @@ def from_json(text: str) -> CheckReport:
         text: JSON text.
 
     Returns:
-        An equal report, but for numbers that were not finite: they come back as None where the field allows it, else NaN.
+        An equal report, but for numbers that were not finite: they come back as None where the field allows it,
+        else NaN.
 
     Raises:
         ValueError: The text is no JSON, or no report of this version; a pydantic `ValidationError` names each field.

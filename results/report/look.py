@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from .numbers import MINUS, MISSING, TIMES
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,11 +27,11 @@ STYLES = {
 """Colour of a word. Colour only repeats what the word says."""
 
 SPELLED = {
-    "−": "-",
-    "–": "-",
-    "—": "-",
+    MINUS: "-",
+    MISSING: "-",
+    "\N{EM DASH}": "-",
     "±": "+-",
-    "×": "x",
+    TIMES: "x",
     "·": "|",
     "…": "...",
     "≤": "<=",
@@ -39,12 +41,15 @@ SPELLED = {
     "δ": "d",
     "τ": "tau",
     "‖": "||",
-    "‘": "'",
-    "’": "'",
+    "\N{LEFT SINGLE QUOTATION MARK}": "'",
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
     "“": '"',
     "”": '"',
 }
 """Characters that reports use, spelled in ASCII."""
+
+WIDEST = 160
+"""Columns of the widest report; lines longer than that are not read."""
 
 UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """Unicode categories that could move the cursor, reorder a line or fail to encode."""
@@ -111,7 +116,7 @@ class Look:
     def of(cls, console: Console) -> Look:
         """The look that suits a console."""
         options = console.options
-        return cls(options.max_width, options.ascii_only or options.legacy_windows)
+        return cls(min(options.max_width, WIDEST), options.ascii_only or options.legacy_windows)
 
     @property
     def glyphs(self) -> Glyphs:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from math import ceil, isfinite, log10
 
-MISSING = "–"
+MISSING = "\N{EN DASH}"
 """What stands where a number is unknown or not finite."""
+
+MINUS = "\N{MINUS SIGN}"
+"""As wide as a plus, so that numbers stand under each other."""
+
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 SMALLEST_P = 0.001
 """p values below are printed as `<0.001`: three decimals are all that a reader uses."""
@@ -34,14 +39,14 @@ def number(value: float | None, decimals: int = 3) -> str:
     """A value with a fixed number of decimals and a true minus sign."""
     if value is None or not isfinite(value):
         return MISSING
-    return f"{value:.{decimals}f}".replace("-", "−")
+    return f"{value:.{decimals}f}".replace("-", MINUS)
 
 
 def signed(value: float | None, decimals: int = 3) -> str:
     """A value that always shows its sign, also when it rounds to zero; only an exact zero has none."""
     if value is None or not isfinite(value):
         return MISSING
-    sign = "−" if value < 0 else "+" if value > 0 else ""
+    sign = MINUS if value < 0 else "+" if value > 0 else ""
     return f"{sign}{abs(value):.{decimals}f}"
 
 

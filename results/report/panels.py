@@ -1,4 +1,4 @@
-"""The parts of the report around the suites: the verdict, the assay gate, advice, what was skipped, how to reproduce."""
+"""The report around its suites: the verdict, the assay gate, advice, what was skipped, how to reproduce."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def gate_words(suite: SuiteResult) -> str:
 
 
 def deciding(suite: SuiteResult) -> Comparison | None:
-    """The required comparison that the suite's verdict hangs on: of those that share it, the lowest interval."""
+    """The required comparison that decides the suite's verdict: of those that share it, the lowest interval."""
     required = [c for c in suite.comparisons if c.required and c.estimate is not None]
     sharing = [c for c in required if c.verdict is suite.verdict] or required
     return min(sharing, key=_lowest, default=None)
@@ -55,7 +55,7 @@ def _lowest(comparison: Comparison) -> float:
 
 
 def _p_words(suite: SuiteResult) -> str:
-    return f"p {p_value(suite.p)}, Holm {p_value(suite.p_holm)}"
+    return f"p {p_value(suite.p)}, Holm p {p_value(suite.p_holm)}"
 
 
 def _sureness(suite: SuiteResult) -> tuple[str, ...]:
@@ -64,8 +64,9 @@ def _sureness(suite: SuiteResult) -> tuple[str, ...]:
         return (_p_words(suite),)
     decimals = decimals_for(comparison.margin)
     return (
-        f"hangs on {comparison.baseline}, margin ±{number(comparison.margin, decimals)}:",
-        f"{difference(comparison.estimate, decimals)}, {_p_words(suite)}",
+        f"decided by {comparison.baseline}:",
+        f"{difference(comparison.estimate, decimals)}, margin ±{number(comparison.margin, decimals)}",
+        _p_words(suite),
     )
 
 
@@ -79,7 +80,9 @@ def _suite_grid(suites: Iterable[SuiteResult], look: Look) -> Table:
     grid.add_column(overflow="fold", max_width=18)
     grid.add_column(no_wrap=True, width=len(Verdict.INCONCLUSIVE))
     grid.add_column(overflow="fold", ratio=1)
-    for suite in suites:
+    for index, suite in enumerate(suites):
+        if index:
+            grid.add_row("")
         grid.add_row(look.text(suite.suite, "bold"), look.word(suite.verdict), _verdict_lines(suite, look))
     return grid
 

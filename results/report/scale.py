@@ -77,7 +77,7 @@ def _side(cells: int, reach: float, unit: float) -> int:
 
 
 def _left_cells(width: int, left: int, right: int) -> int:
-    """Cells left of zero: what is needed where it fits, else each side gets half of the room and what the other leaves."""
+    """Cells left of zero: what is needed where it fits, else half of the room and what the other side leaves."""
     spare = width - 1 - left - right
     if spare >= 0:
         return left + spare // 2

@@ -11,7 +11,7 @@ from ..outcome import ArmSummary, Comparison, Estimate, SuiteResult
 from .columns import Column, fitting, stacked, table
 from .forest import BESIDE, HEADING, beside, difference
 from .look import Look
-from .numbers import MISSING, decimals_for, known, mean_and_sd, number, p_value
+from .numbers import MINUS, MISSING, TIMES, decimals_for, known, mean_and_sd, number, p_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,10 +20,11 @@ MATCHED = {True: "matched", False: "unmatched", None: MISSING}
 """Words for whether L0 is within its tolerance."""
 
 EXPLAINED = (
-    "p: the larger of crossed t and sign-flip, one-sided. wins: share of clusters in which trained is higher. "
-    "MDE: smallest difference found with 80 % power. n: clusters × baseline seeds. data needed: for an MDE of δ."
+    f"norm.: (score {MINUS} floor) / (ceiling {MINUS} floor). p: the larger of crossed t and sign-flip, one-sided. "
+    "wins: share of clusters in which trained is higher. MDE: smallest difference found with 80 % power. "
+    f"n: clusters {TIMES} baseline seeds. data needed: for an MDE of δ."
 )
-"""What the headings of the evidence mean."""
+"""What the headings of the tables mean."""
 
 
 def suite_decimals(suite: SuiteResult) -> int:
@@ -86,7 +87,7 @@ def needed(estimate: Estimate | None, margin: float) -> str:
 
 
 def _size(estimate: Estimate | None) -> str:
-    return MISSING if estimate is None else f"{estimate.n_clusters}×{estimate.n_baseline}"
+    return MISSING if estimate is None else f"{estimate.n_clusters}{TIMES}{estimate.n_baseline}"
 
 
 def evidence_columns(comparisons: Sequence[Comparison], skip: Sequence[str]) -> tuple[Column, ...]:
@@ -113,7 +114,7 @@ def evidence_columns(comparisons: Sequence[Comparison], skip: Sequence[str]) -> 
 def evidence_table(comparisons: Sequence[Comparison], look: Look, skip: Sequence[str] = ()) -> list[Table | Text]:
     """How strong the evidence of each comparison is, and how much data it would have needed."""
     columns, rest = fitting(evidence_columns(comparisons, skip), look)
-    return [table(columns, look), look.text(EXPLAINED, "dim"), *left_out(rest, look)]
+    return [table(columns, look), *left_out(rest, look)]
 
 
 def _exploratory_rows(comparison: Comparison) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from rich.text import Text
 from .forest import BESIDE, forest, layout, legend, long_reasons, ordered
 from .look import Look
 from .panels import bullets, gate_table, manifest_grid, verdict_panel
-from .tables import arm_table, evidence_table, exploratory_table
+from .tables import EXPLAINED, arm_table, evidence_table, exploratory_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +92,9 @@ def parts(report: CheckReport, look: Look) -> Iterator[RenderableType]:
     yield ""
     for suite in report.suites:
         yield from suite_parts(suite, look)
+    if report.suites:
+        yield look.text(EXPLAINED, "dim")
+        yield ""
     yield from gate_parts(report, look)
     yield from closing_parts(report, look)
 

@@ -61,6 +61,8 @@ class Components:
         do not show that seeds never differ, so they must not lengthen the degrees of freedom.
         """
         used = [(value, df) for value, df in self.terms() if value]
+        if not used:
+            return self.clusters - 1.0
         spread = sum(value**2 / df for value, df in used)
         free = [df for value, df in used if value > 0]
         return float(np.clip(self.variance() ** 2 / spread, min(free), sum(free)))

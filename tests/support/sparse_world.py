@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 
+# Matrices of a few rows: threads only wait for each other.
+torch.set_num_threads(1)
+
 D_IN, D_SAE, L0 = 24, 96, 6.0
 
 

@@ -6,6 +6,7 @@ import io
 
 import pytest
 from rich.console import Console
+
 from sae_sanity.results.outcome import (
     ArmSummary,
     CheckReport,
@@ -20,6 +21,7 @@ from sae_sanity.results.outcome import (
 from sae_sanity.results.report import render_text
 
 NONE = {"lo": None, "hi": None, "standard_error": None, "df": None, "p_crossed": None, "p_tost": None, "mde": None}
+NONE |= {"clusters_needed": None, "seeds_needed": None}
 
 
 def estimate(difference, half_width=None, **changes):
@@ -41,7 +43,7 @@ def estimate(difference, half_width=None, **changes):
         "n_trained": 3,
         "n_baseline": 5,
     }
-    return Estimate(**{**(NONE if half_width is None else {}), **fields, **ends, **changes})
+    return Estimate(**{**fields, **(NONE if half_width is None else {}), **ends, **changes})
 
 
 def comparison(baseline, verdict, numbers, required=True, **changes):
@@ -157,7 +159,7 @@ def reconstruction(verdict="BEATS"):
 
 
 MANIFEST = Manifest(
-    command="sae-sanity check demo --suites reconstruction,sparse_probing --profile demo --seeds 3 --device cpu --results out",
+    command="sae-sanity check demo --suites reconstruction,sparse_probing --profile demo --seeds 3 --device cpu",
     config_hash="4f" * 32,
     settings={"profile": "demo", "seeds": 3, "tau": [0.8], "architecture": "batchtopk", "judge": None},
     versions={"python": "3.11.7", "torch": "2.6.0", "sae-lens": "6.54.12", "sae-sanity": "0.1.0"},
@@ -215,3 +217,14 @@ def shown(report, width=100, encoding="utf-8", **options):
 @pytest.fixture
 def show():
     return shown
+
+
+@pytest.fixture
+def console_of():
+    """A console of a width that writes to a string, and a function that gives the string."""
+
+    def made(width, **options):
+        file = io.StringIO()
+        return Console(file=file, width=width, **{"legacy_windows": False, **options}), file.getvalue
+
+    return made

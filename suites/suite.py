@@ -1,0 +1,118 @@
+"""What a suite is, and which suites there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from sae_lens.saes.sae import SAE
+
+    from ..results.scores import Row
+    from .site import Site
+    from .texts import TextSet
+
+GROUP = "sae_sanity.suites"
+"""Entry point group by which another package adds a suite: name = suite, value = `module:class`."""
+
+BUILT_IN = (
+    EntryPoint("reconstruction", f"{__package__}.reconstruction:Reconstruction", GROUP),
+    EntryPoint("sparse_probing", f"{__package__}.sparse_probing:SparseProbing", GROUP),
+)
+"""The suites of this package; entry points rather than imports, so that naming a suite does not load torch."""
+
+
+@dataclass(frozen=True)
+class SuiteContext:
+    """What a suite may be built from; it holds nothing about arms."""
+
+    site: Site
+    """Language model and hook."""
+    held_out: TextSet
+    """Documents that no arm was trained or calibrated on."""
+    norm_cap: float | None
+    """Norm above which a token is left out, the one that the training activations had."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The settings of the check by name; a suite reads those that it knows."""
+
+
+@runtime_checkable
+class Suite(Protocol):
+    """Measures one SAE at a time, and never learns which arm that SAE is.
+
+    The same input gives the same rows, bit for bit on one machine: what is random comes from the `rng` argument
+    or from a seed among the settings.
+    """
+
+    name: str
+    """Name of the suite, as in `--suites`."""
+    metric: str
+    """Primary metric, fixed before the run."""
+    metrics: tuple[str, ...]
+    """Every metric in the rows, the primary one first."""
+    exploratory: tuple[str, ...]
+    """Further metrics to compare, without a verdict."""
+    reads: Literal["encoder", "both"]
+    """Which part of the SAE decides the rows; it decides which baselines are nulls (METHOD section 2)."""
+    unit: str
+    """What an item and a cluster are, in words."""
+    margin: float
+    """Equivalence margin of the primary metric, in score units."""
+    note: str
+    """What a reader must know to judge the scores."""
+    floor: str
+    """Arm whose mean is the zero of the normalised score."""
+    chance: str
+    """Reference that has no information, without `@`."""
+    ceiling: str
+    """Reference that bounds the score from above, without `@`."""
+    version: int
+    """Code version, part of the cell's key: raise it when a change alters the numbers."""
+
+    @classmethod
+    def build(cls, context: SuiteContext) -> Suite:
+        """Make the suite for one check."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything that decides the numbers, JSON-able, for the cell's key."""
+        ...
+
+    def measure(self, sae: SAE[Any], site: Site, rng: np.random.Generator) -> list[Row]:
+        """Measure one SAE."""
+        ...
+
+    def references(self) -> tuple[str, ...]:
+        """Return the names of what `measure_reference` can measure."""
+        ...
+
+    def measure_reference(self, name: str, site: Site, rng: np.random.Generator) -> list[Row]:
+        """Measure a floor or a ceiling that needs no SAE."""
+        ...
+
+
+def suite_points() -> dict[str, EntryPoint]:
+    """Entry points of all suites by name, none of them imported; the built-in ones first.
+
+    Raises:
+        ValueError: Two packages give suites of the same name.
+    """
+    points: dict[str, EntryPoint] = {}
+    for point in (*BUILT_IN, *entry_points(group=GROUP)):
+        known = points.setdefault(point.name, point)
+        if known.value != point.value:
+            msg = f"suite {point.name!r} is given by both {known.value!r} and {point.value!r}; rename one of them"
+            raise ValueError(msg)
+    return points
+
+
+def suite_classes() -> dict[str, type[Suite]]:
+    """Classes of all suites by name; this imports them.
+
+    Raises:
+        ValueError: Two packages give suites of the same name.
+    """
+    return {name: point.load() for name, point in suite_points().items()}
