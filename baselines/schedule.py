@@ -13,7 +13,7 @@ class Schedule:
     """Optimiser steps."""
     batch_size: int = 2048
     """Tokens per step."""
-    lr: float = 1e-3
+    lr: float = 3e-3
     """Peak learning rate of Adam."""
     warm_up: float = 0.05
     """Share of the steps over which the rate rises from 0."""

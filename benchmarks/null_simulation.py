@@ -14,6 +14,7 @@ Truths other than 0 need no new data: a constant added to every trained score mo
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from sae_sanity.results.analysis import analyse
 from sae_sanity.results.design import Design, SuiteDesign
 from sae_sanity.results.outcome import Verdict
 from sae_sanity.results.scores import COLUMNS
+from sae_sanity.results.stats import crossed_t
+from sae_sanity.results.stats.crossed import RECIPE_SEEDS
 from sae_sanity.results.verdict import verdict_of
 
 MARGIN = 0.02
@@ -73,7 +76,7 @@ class Outcome:
 
 def replicate(shape: Shape, seed: int) -> Outcome:
     """One run under H0, through the same function that a real run goes through."""
-    rng = np.random.default_rng([seed, shape.clusters, shape.trained_seeds, shape.baseline_seeds])
+    rng = generator(shape, seed)
     (suite,) = analyse(simulate(shape, rng), DESIGN, n_resamples=99)
     first = suite.comparisons[0]
     e = first.estimate
@@ -93,25 +96,76 @@ def replicate(shape: Shape, seed: int) -> Outcome:
     )
 
 
+def generator(shape: Shape, seed: int) -> np.random.Generator:
+    """One stream per shape and replicate."""
+    return np.random.default_rng(
+        [seed, shape.clusters, shape.trained_seeds, shape.baseline_seeds, round(shape.seed_sd * 1e6)]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """What the arms of one replicate share: clusters, their items, how noisy each cluster is."""
+
+    cluster: np.ndarray
+    wildness: np.ndarray
+    base: np.ndarray
+
+    @classmethod
+    def draw(cls, shape: Shape, rng: np.random.Generator) -> World:
+        """Clusters of 1 to about 10 items, noise that differs between them by a factor of about 3."""
+        cluster = np.repeat(np.arange(shape.clusters), 1 + rng.negative_binomial(1, 0.35, shape.clusters))
+        wildness = np.exp(rng.normal(0, 0.4, shape.clusters))
+        base = 0.7 + rng.normal(0, 0.08, shape.clusters)[cluster] + rng.normal(0, 0.05, len(cluster))
+        return cls(cluster, wildness, base)
+
+    def arm(self, rng: np.random.Generator, seeds: int, seed_sd: float) -> np.ndarray:
+        """Item scores, (items, seeds). The cluster and item effects of an arm are shared by its seeds."""
+        own = rng.normal(0, CLUSTER_SD / np.sqrt(2), len(self.wildness)) * self.wildness
+        items = rng.normal(0, ITEM_SD / np.sqrt(2), len(self.cluster))
+        noise = rng.normal(0, NOISE_SD, (len(self.cluster), seeds)) * self.wildness[self.cluster, None]
+        return (self.base + own[self.cluster] + items)[:, None] + rng.normal(0, 1, seeds) * seed_sd + noise
+
+    def means(self, table: np.ndarray) -> np.ndarray:
+        """Cluster means, (clusters, seeds)."""
+        starts = np.flatnonzero(np.diff(self.cluster, prepend=-1))
+        return np.add.reduceat(table, starts, axis=0) / np.bincount(self.cluster)[:, None]
+
+
+def trained_sd(shape: Shape) -> float:
+    """Seed deviation of the trained arm: none where one SAE is the whole claim."""
+    return shape.seed_sd if shape.trained_seeds > 1 else 0.0
+
+
 def simulate(shape: Shape, rng: np.random.Generator) -> pd.DataFrame:
     """Score rows of one run: trained, two baselines, controls, references."""
-    sizes = 1 + rng.negative_binomial(1, 0.35, shape.clusters)
-    cluster = np.repeat(np.arange(shape.clusters), sizes)
-    wildness = np.exp(rng.normal(0, 0.4, shape.clusters))
-    base = 0.7 + rng.normal(0, 0.08, shape.clusters)[cluster] + rng.normal(0, 0.05, len(cluster))
+    world = World.draw(shape, rng)
+    trained = world.arm(rng, shape.trained_seeds, trained_sd(shape))
+    tables = {"trained": trained, **{name: world.arm(rng, shape.baseline_seeds, shape.seed_sd) for name in ARMS}}
+    tables |= {"same": trained, "permuted": world.arm(rng, 1, 0.0) - 0.15}
+    tables |= {"@shuffled_labels": world.arm(rng, 1, 0.0) - 0.2, "@dense_probe": world.arm(rng, 1, 0.0) + 0.15}
+    return pd.concat([rows(name, table, world.cluster) for name, table in tables.items()], ignore_index=True)
 
-    def arm(seeds: int, seed_sd: float) -> np.ndarray:
-        """Item scores, (items, seeds). The cluster and item effects of an arm are shared by its seeds."""
-        own = rng.normal(0, CLUSTER_SD / np.sqrt(2), shape.clusters) * wildness
-        items = rng.normal(0, ITEM_SD / np.sqrt(2), len(cluster))
-        noise = rng.normal(0, NOISE_SD, (len(cluster), seeds)) * wildness[cluster, None]
-        return (base + own[cluster] + items)[:, None] + rng.normal(0, 1, seeds) * seed_sd + noise
 
-    trained = arm(shape.trained_seeds, shape.seed_sd if shape.trained_seeds > 1 else 0.0)
-    tables = {"trained": trained, **{name: arm(shape.baseline_seeds, shape.seed_sd) for name in ARMS}}
-    tables |= {"same": trained, "permuted": arm(1, 0.0) - 0.15}
-    tables |= {"@shuffled_labels": arm(1, 0.0) - 0.2, "@dense_probe": arm(1, 0.0) + 0.15}
-    return pd.concat([rows(name, table, cluster) for name, table in tables.items()], ignore_index=True)
+def interval_line(shape: Shape, replicates: int) -> str:
+    """False positives and coverage of the interval alone, which is quick enough for small Monte-Carlo errors."""
+    above = covered = 0
+    for seed in range(replicates):
+        rng = generator(shape, seed)
+        world = World.draw(shape, rng)
+        trained = world.means(world.arm(rng, shape.trained_seeds, trained_sd(shape)))
+        baseline = world.means(world.arm(rng, shape.baseline_seeds, shape.seed_sd))
+        result = crossed_t(trained, baseline, claim="recipe" if shape.trained_seeds >= RECIPE_SEEDS else "artefact")
+        if result.lo is not None and result.hi is not None:
+            above, covered = above + (result.lo > 0), covered + (result.lo <= 0 <= result.hi)
+    rate = above / replicates
+    values = (rate, np.sqrt(rate * (1 - rate) / replicates), covered / replicates)
+    return f"{setting(shape)} | " + " ".join(f"{value:7.4f}" for value in values)
+
+
+def setting(shape: Shape) -> str:
+    """The left columns of a table."""
+    return f"{shape.clusters:4d} {shape.trained_seeds:2d} {shape.baseline_seeds:3d} {shape.seed_sd:6.3f}"
 
 
 def rows(arm: str, table: np.ndarray, cluster: np.ndarray) -> pd.DataFrame:
@@ -154,9 +208,8 @@ def line(shape: Shape, outcomes: list[Outcome]) -> str:
         mde,
         np.mean(lo + mde > 0),
     ]
-    setting = f"{shape.clusters:4d} {shape.trained_seeds:2d} {shape.baseline_seeds:3d} {shape.seed_sd:6.3f}"
     flag = "  > bound" if rates[0] > BOUND or rates[2] > BOUND else ""
-    return f"{setting} | " + " ".join(f"{rate:7.3f}" for rate in rates) + flag
+    return f"{setting(shape)} | " + " ".join(f"{rate:7.3f}" for rate in rates) + flag
 
 
 NAMES = (
@@ -191,14 +244,22 @@ def main() -> None:
     parser.add_argument("--baseline-seeds", type=int, nargs="+", default=[3, 5])
     parser.add_argument("--seed-sd", type=float, nargs="+", default=[0.005, 0.01])
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--interval-replicates", type=int, default=6000, help="0: leave out the second table")
     args = parser.parse_args()
+    axes = (args.clusters, args.trained_seeds, args.baseline_seeds, args.seed_sd)
+    shapes = [Shape(*values) for values in itertools.product(*axes)]
     print(HEADER, flush=True)
     parts = [range(p, args.replicates, args.processes) for p in range(args.processes)]
-    with ProcessPoolExecutor(args.processes) as pool:
-        for values in itertools.product(args.clusters, args.trained_seeds, args.baseline_seeds, args.seed_sd):
-            shape = Shape(*values)
+    # statsmodels collects garbage on every call; frozen, the libraries' own objects are not walked each time.
+    with ProcessPoolExecutor(args.processes, initializer=gc.freeze) as pool:
+        for shape in shapes:
             outcomes = list(itertools.chain(*pool.map(batch, [(shape, part) for part in parts])))
             print(line(shape, outcomes), flush=True)
+    if args.interval_replicates:
+        print(f"\nThe interval alone, {args.interval_replicates} replicates.")
+        print("   G  T   K seedSD |    lo>0      mc   cover")
+        for shape in shapes:
+            print(interval_line(shape, args.interval_replicates), flush=True)
 
 
 if __name__ == "__main__":

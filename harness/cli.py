@@ -32,21 +32,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# Numbers arrive as text: the settings convert and refuse them in one place, with the value in the message.
 Target = Annotated[str, typer.Argument(help="What to check: demo.")]
 Names = list[str] | None
 Suites = Annotated[Names, typer.Option(help="Suites, separated by commas.")]
 Baselines = Annotated[Names, typer.Option(help="Baselines, separated by commas; see `list baselines`.")]
 Architecture = Annotated[str | None, typer.Option(help="topk, batchtopk, jumprelu or standard.")]
 HookName = Annotated[str | None, typer.Option(help="TransformerLens hook name or module path.")]
-Seeds = Annotated[int | None, typer.Option(help="Seeds of every arm that is trained.")]
-RandomSeeds = Annotated[int | None, typer.Option(help="Seeds of every arm that is not.")]
-Tokens = Annotated[int | None, typer.Option(help="Tokens that every arm is trained on.")]
-DSae = Annotated[int | None, typer.Option("--d-sae", help="Latents of every arm.")]
-L0 = Annotated[float | None, typer.Option("--l0", help="Active latents per token of every arm.")]
+Seeds = Annotated[str | None, typer.Option(metavar="INTEGER", help="Seeds of every arm that is trained.")]
+RandomSeeds = Annotated[str | None, typer.Option(metavar="INTEGER", help="Seeds of every arm that is not.")]
+Tokens = Annotated[str | None, typer.Option(metavar="INTEGER", help="Tokens that every arm is trained on.")]
+DSae = Annotated[str | None, typer.Option("--d-sae", metavar="INTEGER", help="Latents of every arm.")]
+L0 = Annotated[str | None, typer.Option("--l0", metavar="NUMBER", help="Active latents per token of every arm.")]
 Tau = Annotated[Names, typer.Option(help="Rungs of the soft-frozen ladder, in (0, 1], separated by commas.")]
 Profile = Annotated[str | None, typer.Option(help="smoke, demo or release.")]
 Device = Annotated[str | None, typer.Option(help="Torch device.")]
-Seed = Annotated[int | None, typer.Option(help="Base seed.")]
+Seed = Annotated[str | None, typer.Option(metavar="INTEGER", help="Base seed.")]
 Config = Annotated[Path | None, typer.Option(help="Configuration file (default: sae-sanity.toml if there is one).")]
 Set = Annotated[Names, typer.Option("--set", help="Any other setting, NAME=VALUE; see docs/configuration.md.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
@@ -276,7 +277,10 @@ def _run(arguments: list[str] | None) -> int:
     from typer._click.exceptions import ClickException
 
     try:
-        return int(app(arguments, standalone_mode=False) or 0)
+        code = int(app(arguments, standalone_mode=False) or 0)
     except ClickException as error:
         sys.stderr.write(f"sae-sanity: {error.format_message()}\n")
         return EXIT_USAGE
+    if code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
+        raise KeyboardInterrupt
+    return code

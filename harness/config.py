@@ -54,7 +54,7 @@ class Settings(BaseModel):
     """Tokens that every arm is trained on."""
     batch_size: Count = 2048
     """Tokens per optimiser step."""
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    lr: Annotated[float, Field(gt=0)] = 3e-3
     """Peak learning rate."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Base seed: data order, splits, permutations; arm seeds count up from it."""

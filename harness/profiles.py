@@ -14,7 +14,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "ce_documents": 8,
         "calibration_tokens": 16_000,
         "probe_datasets": "smoke",
-        "probe_prompts": 200,
+        "probe_prompts": 260,
     },
     "demo": {
         "tokens": 307_200,
@@ -25,7 +25,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "ce_documents": 32,
         "calibration_tokens": 32_000,
         "probe_datasets": "demo",
-        "probe_prompts": 600,
+        "probe_prompts": 500,
     },
     "release": {
         "tokens": 3_000_000,

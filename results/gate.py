@@ -123,7 +123,8 @@ def check_off_floor(arms: Mapping[str, ArmScores], design: SuiteDesign, *, train
 
 def _null_arm(arms: Mapping[str, ArmScores], design: SuiteDesign) -> str:
     """The arm whose seeds are held against each other: the floor, or a required arm if that is a reference."""
-    return design.floor if design.floor in arms or not design.required else design.required[0]
+    is_arm = design.floor in arms and not design.floor.startswith("@")
+    return design.floor if is_arm or not design.required else design.required[0]
 
 
 def _no_seed_check(name: str, arm: ArmScores | None) -> str:

@@ -172,7 +172,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def _median_norm(documents: Iterable[_Document]) -> float:
     norms = torch.cat([document.norms for document in documents])
-    if not len(norms) or not bool(norms.median().isfinite()):
+    norms = norms[norms.isfinite()]
+    if not len(norms):
         raise ValueError("the activations at the hook are not finite numbers, or no text has a second token")
     return float(norms.median())
 

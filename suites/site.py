@@ -115,13 +115,8 @@ class Site:
         self, tokens: Int[torch.Tensor, "batch pos"], mask: Bool[torch.Tensor, "batch pos"] | None = None
     ) -> Float[torch.Tensor, "batch pos d_in"]:
         """As `activations`, in the model's own dtype: what `token_losses` takes as `upstream`."""
-        envoy = self._traced.get(self.hook.module)
-        inputs = self._inputs(tokens, mask)
-        with torch.no_grad():  # noqa: SIM117  (nnsight wants its `with` alone on the line)
-            with self._traced.trace(**inputs) as tracer:
-                value = (envoy.input if self.hook.side == "input" else envoy.output).save()
-                tracer.stop()
-        return _tensor_of(value)
+        # OPT's last layer of an MLP sees all tokens in one row.
+        return _tensor_of(self._hook_value(tokens, mask)).reshape(*tokens.shape, -1)
 
     def token_losses(
         self,
@@ -141,7 +136,7 @@ class Site:
             where: The cells that are edited.
             mask: Which cells are real tokens; None for all.
             upstream: `raw_activations(tokens, mask)`, if it is at hand: the layers up to the hook are then not
-                run again, where the hook is the output of a decoder layer. Same numbers, less time.
+                run again, where the hook is what a decoder layer returns. Same numbers, less time.
 
         Returns:
             In column t the loss of token t + 1 given tokens 0..t, float32. Losses of padding mean nothing.
@@ -178,16 +173,28 @@ class Site:
         """
         return Collector(self, texts, norm_cap).run(progress)
 
+    def _hook_value(self, tokens: torch.Tensor, mask: torch.Tensor | None) -> Any:  # noqa: ANN401
+        envoy = self._traced.get(self.hook.module)
+        inputs = self._inputs(tokens, mask)
+        with torch.no_grad():  # noqa: SIM117  (nnsight wants its `with` alone on the line)
+            with self._traced.trace(**inputs) as tracer:
+                value = (envoy.input if self.hook.side == "input" else envoy.output).save()
+                tracer.stop()
+        return value
+
     @cached_property
     def _traced(self) -> Any:  # noqa: ANN401  (an envoy's children are known at run time only)
         return NNsight(self.model)
 
     @cached_property
     def _layers_below(self) -> tuple[Any, ...]:
-        """The decoder layers that `upstream` makes needless: all up to the hook, none if it is elsewhere."""
+        """The decoder layers that `upstream` makes needless: all up to the hook, if that is what a layer returns."""
         path, n_layers = decoder_layers(self.model)
         names = [f"{path}.{layer}" for layer in range(n_layers)]
         if self.hook.side == "input" or self.hook.module not in names:
+            return ()
+        # Where layers return tuples (GPT-J does), what stands in for one would have to be such a tuple.
+        if isinstance(self._hook_value(torch.zeros(1, 2, dtype=torch.long), None), tuple):
             return ()
         return tuple(self._traced.get(name) for name in names[: names.index(self.hook.module) + 1])
 
@@ -204,10 +211,17 @@ def _describe(site: Site) -> bytes:
     config: Mapping[str, Any] = site.model.config.to_dict()
     # Where a model was loaded from, and by which version, says nothing about what it computes.
     config = {k: v for k, v in config.items() if k not in {"_name_or_path", "transformers_version"}}
-    backend = getattr(site.tokenizer, "backend_tokenizer", None)
-    vocabulary = sorted(site.tokenizer.get_vocab().items()) if backend is None else backend.to_str()
     parts = (site.hook, site.context_size, site.bos_token_id, site.model.dtype, site.batch_size)
-    return json.dumps([config, vocabulary, [repr(part) for part in parts]], sort_keys=True, default=repr).encode()
+    tokenizer = _describe_tokenizer(site.tokenizer)
+    return json.dumps([config, tokenizer, [repr(part) for part in parts]], sort_keys=True, default=repr).encode()
+
+
+def _describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return tokenizer.get_vocab()
+    # These two are left over from the last call, whatever it was.
+    return json.loads(backend.to_str()) | {"truncation": None, "padding": None}
 
 
 def _tensor_of(value: Any) -> torch.Tensor:  # noqa: ANN401
@@ -217,9 +231,10 @@ def _tensor_of(value: Any) -> torch.Tensor:  # noqa: ANN401
 
 def _edited(value: Any, edit: Edit, where: torch.Tensor) -> Any:  # noqa: ANN401
     """What a module returns, with the activations at `where` replaced by their edit."""
-    hidden = _tensor_of(value).clone()
+    hidden = _tensor_of(value).clone(memory_format=torch.contiguous_format)
+    rows = hidden.view(*where.shape, -1)
     # In the model's own dtype, so that everything downstream runs as it does in a clean run.
-    hidden[where] = edit(hidden[where].float()).to(hidden)
+    rows[where] = edit(rows[where].float()).to(rows)
     return (hidden, *value[1:]) if isinstance(value, tuple) else hidden
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -73,10 +73,17 @@ class SparseProbing:
     """
 
     name = "sparse_probing"
+    metric = "auc_k5"
     reads: Literal["encoder", "both"] = "encoder"
     unit = "item = binary dataset, cluster = family of datasets that share a source"
     margin = 0.02
+    note = (
+        "a document is the mean over its tokens, without position 0 (BOS) and tokens of outlier norm; reads only the "
+        "encoder, so a frozen decoder says nothing here"
+    )
     floor, chance, ceiling = "random", "shuffled_labels", "dense_probe"
+    exploratory: tuple[str, ...] = ("auc_k1", "auc_k16", "accuracy_k1", "accuracy_k5", "accuracy_k16")
+    metrics: tuple[str, ...] = (metric, *exploratory)
     version = 1
 
     def __init__(
@@ -118,10 +125,6 @@ class SparseProbing:
         named = [f"{score}_k{k}" for score in ("auc", "accuracy") for k in self.ks]
         self.exploratory = tuple(name for name in named if name != self.metric)
         self.metrics = (self.metric, *self.exploratory)
-        self.note = (
-            f"{pooling} over a document's tokens without position 0 (BOS) and tokens of outlier norm; reads only the "
-            "encoder, so frozen decoders are no null here"
-        )
         self._collected: dict[tuple[str, str], ActivationSet] = {}
 
     @classmethod
@@ -132,6 +135,11 @@ class SparseProbing:
         # error of .04 per dataset, and the difference between arms would drown in it.
         sampling = Sampling(options["probe_prompts"], train_share=0.5, seed=options["seed"])
         return cls(profile_datasets(options["probe_datasets"]), sampling=sampling, norm_cap=context.norm_cap)
+
+    @classmethod
+    def clusters(cls, options: Mapping[str, Any]) -> int:
+        """Return the number of families that a check with these options probes."""
+        return len({membership(name).family for name in profile_datasets(options["probe_datasets"])})
 
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the numbers, for the cell's key."""

@@ -77,6 +77,11 @@ class Suite(Protocol):
         """Make the suite for one check."""
         ...
 
+    @classmethod
+    def clusters(cls, options: Mapping[str, Any]) -> int:
+        """Return how many clusters a check with these settings would have; `plan` asks before anything is loaded."""
+        ...
+
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the numbers, JSON-able, for the cell's key."""
         ...

@@ -65,7 +65,10 @@ class Components:
             return self.clusters - 1.0
         spread = sum(value**2 / df for value, df in used)
         free = [df for value, df in used if value > 0]
-        return float(np.clip(self.variance() ** 2 / spread, min(free), sum(free)))
+        df = float(np.clip(self.variance() ** 2 / spread, min(free), sum(free)))
+        # A prediction is the classical t interval of one more seed: what two seeds show of a third is 1 df, however
+        # many clusters there are. Satterthwaite here called .05 to .09 of sound assays invalid at 3 seeds.
+        return min(df, self.baseline_seeds - 1.0) if self.draw > 1 else df
 
     def at(self, *, clusters: int | None = None, baseline_seeds: int | None = None) -> Components:
         """Expected mean squares with another number of clusters or baseline seeds, the populations unchanged.

@@ -87,6 +87,15 @@ def test_controls_fail_where_a_control_lacks_items_or_has_a_foreign_seed():
     assert failing(frame.assign(seed=frame["seed"].where(~control, 9))) == {"controls"}
 
 
+def test_controls_fail_where_one_seed_of_a_control_lacks_an_item():
+    frame = scores(trained_seeds=2)
+    both = frame[frame["arm"].eq("trained")].assign(arm="permuted_decoder")
+    whole = np_concat(without(frame, "permuted_decoder"), both)
+    assert failing(whole) == set()
+    last = whole.index[-1]
+    assert failing(whole.drop(index=last)) == {"controls"}
+
+
 def test_a_control_is_paired_with_the_trained_seed_that_it_was_cut_from():
     """Seed 0 is far below the other trained seeds; its control loses to it but would not lose to their mean alone."""
     frame = scores(trained_seeds=3)
@@ -121,6 +130,17 @@ def test_seeds_do_not_fail_where_seeds_differ_widely_anyway():
 def test_seeds_fail_where_there_are_too_few_to_hold_one_against_the_rest(seeds):
     assert f"random has {seeds} seed(s)" in gate(scores(seeds=seeds))["seeds"].detail
     assert "seeds" in failing(scores(seeds=seeds))
+
+
+@pytest.mark.parametrize("floor", ["shuffled_labels", "@shuffled_labels"])
+def test_seeds_are_those_of_a_required_arm_where_the_floor_is_a_reference(floor):
+    check = gate(scores(), replace(SUITE, floor=floor, required=("frozen_encoder@iso",)))["seeds"]
+    assert check.passed
+    assert check.detail.startswith("frozen_encoder@iso: best seed")
+
+
+def test_references_may_be_named_with_their_sign():
+    assert gate(scores(), replace(SUITE, chance="@shuffled_labels", ceiling="@dense_probe")) == gate(scores())
 
 
 def test_off_floor_fails_at_chance():

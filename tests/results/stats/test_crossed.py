@@ -107,6 +107,12 @@ def test_new_draw_adds_the_variance_of_one_more_seed():
     assert result.df == pytest.approx(K - 1)
 
 
+def test_new_draw_never_has_more_df_than_seeds_minus_one():
+    trained, baseline = scores(40, 1, 4, seed_sd=0.002)
+    assert crossed_t(trained, baseline).df > 3
+    assert crossed_t(trained, baseline, new_draw=True).df == 3
+
+
 @pytest.mark.parametrize(
     ("shape", "claim"),
     [
@@ -141,6 +147,13 @@ def test_seeds_that_happen_to_agree_do_not_lengthen_the_df():
     parts = Components(12, 3, 1, cluster=0.12, baseline=0.01, baseline_error=0.3)
     assert parts.variance() == pytest.approx(0.01)
     assert parts.df() < 11
+
+
+def test_the_variance_is_floored_at_clusters_alone_and_at_seeds_alone():
+    by_seeds = Components(12, 3, 1, cluster=0.001, baseline=0.1, baseline_error=0.3)
+    assert by_seeds.variance() == pytest.approx(0.1 / 3)
+    by_both_arms = Components(12, 3, 4, 0.001, 0.1, 0.3, trained=0.2, trained_error=0.4)
+    assert by_both_arms.variance() == pytest.approx(0.1 / 3 + 0.2 / 4)
 
 
 def test_expected_mean_squares_at_the_present_size_leave_the_variance_alone():

@@ -64,6 +64,13 @@ def test_wilcoxon_against_scipy(n):
     assert wilcoxon(x) == stats.wilcoxon(x, alternative="greater", zero_method="zsplit").pvalue
 
 
+def test_wilcoxon_splits_zeros_between_the_signs():
+    x = np.r_[np.zeros(10), rng(2).normal(0.4, 1, 12)]
+    oracles = {zero: stats.wilcoxon(x, alternative="greater", zero_method=zero).pvalue for zero in ("zsplit", "wilcox")}
+    assert oracles["zsplit"] != oracles["wilcox"]
+    assert wilcoxon(x) == oracles["zsplit"]
+
+
 def test_wilcoxon_exact_by_enumeration():
     x = rng(3).normal(0.5, 1, 7)
     ranks = stats.rankdata(np.abs(x))

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from tiny_site import tiny_model, tiny_texts
+
+from sae_sanity.suites import collector
+from sae_sanity.suites.collector import Collector, write_atomically
+from sae_sanity.suites.texts import TextSet
+
+
+@pytest.fixture
+def texts():
+    return tiny_texts("train", 30, 1)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Seven documents of 32 tokens of width 16 in a shard."""
+    monkeypatch.setattr(collector, "SHARD_BYTES", 7 * 32 * 16 * 2)
+
+
+def forward_passes(site):
+    """A list that grows by one with every forward pass of the site's model."""
+    passes = []
+    site.model.model.embed_tokens.register_forward_hook(lambda *_: passes.append(1))
+    return passes
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def all_rows(collected):
+    return torch.cat([acts for acts, _, _ in collected.chunks()])
+
+
+# what is kept
+
+
+def test_counts_add_up(make_site, texts):
+    site = make_site()
+    collected = site.collect(texts)
+    assert collected.counts["dropped_bos"] == collected.n_documents == 30
+    assert sum(collected.counts.values()) == sum(map(len, site.tokenise(texts.documents)))
+    assert len(collected.shards) == 5
+
+
+def test_position_0_is_dropped_without_bos_too(make_site, texts):
+    collected = make_site(bos_token_id=None).collect(texts)
+    assert collected.counts["dropped_bos"] == 30
+    assert min(int(position.min()) for _, _, position in collected.chunks()) == 1
+
+
+def test_the_norm_cap_is_ten_times_the_median_of_the_first_shard(make_site, texts):
+    site = make_site()
+    collected = site.collect(texts)
+    acts = [site.activations(torch.tensor([row]))[0, 1:] for row in site.tokenise(texts.documents[:7])]
+    assert collected.norm_cap == pytest.approx(10 * float(torch.cat(acts).norm(dim=1).median()), rel=1e-5)
+
+
+def test_massive_activations_are_dropped_and_counted(make_site):
+    model = tiny_model()
+    model.model.embed_tokens.weight.data[2] *= 1e4  # w0
+    texts = TextSet("train", ("w3 w0 w4 w5", "w6 w7 w0 w8", "w9 w10 w11 w12"))
+    collected = make_site(model, "blocks.0.hook_resid_pre").collect(texts)
+    assert collected.counts == {"kept": 10, "dropped_bos": 3, "dropped_outlier": 2}
+    assert collected.kept_mask([0, 1, 2], 5).int().tolist() == [[0, 1, 0, 1, 1], [0, 1, 1, 0, 1], [0, 1, 1, 1, 1]]
+    assert all_rows(collected).norm(dim=1).max() <= collected.norm_cap
+
+
+def test_the_cap_of_one_set_is_passed_on_to_another(make_site, texts):
+    site = make_site()
+    free = site.collect(texts)
+    norms = all_rows(free).norm(dim=1)
+    cap = float(norms.median())
+    capped = site.collect(texts, norm_cap=cap)
+    assert capped.norm_cap == cap
+    assert capped.key != free.key
+    assert capped.counts["dropped_outlier"] == pytest.approx(free.n_tokens / 2, abs=5)
+    assert capped.n_tokens + capped.counts["dropped_outlier"] == free.n_tokens
+
+
+def test_what_is_not_a_number_is_dropped(make_site):
+    model = tiny_model()
+    model.model.embed_tokens.weight.data[2] = float("nan")
+    texts = TextSet("train", ("w3 w4 w0", "w6 w7 w8", "w9 w10 w11 w12"))
+    collected = make_site(model, "blocks.0.hook_resid_pre").collect(texts)
+    assert collected.counts["dropped_outlier"] == 1
+    assert all_rows(collected).isfinite().all()
+
+
+def test_a_site_that_is_not_a_number_is_an_error(make_site, texts):
+    model = tiny_model()
+    model.model.embed_tokens.weight.data[:] = float("nan")
+    with pytest.raises(ValueError, match="are not finite numbers"):
+        make_site(model).collect(texts)
+
+
+def test_documents_without_a_second_token_have_no_rows(make_site):
+    collected = make_site().collect(TextSet("train", ("", "w1 w2", "", "w3")))
+    assert collected.n_documents == 4
+    assert [document.tolist() for _, document, _ in collected.chunks()] == [[1, 1, 3]]
+    assert [batch.lengths for batch in collected.splice_batches(4)] == [[1, 3, 1, 2]]
+
+
+def test_documents_without_any_token(make_site):
+    collected = make_site(bos_token_id=None).collect(TextSet("train", ("w1 w2", "", "w3")))
+    assert collected.counts == {"kept": 1, "dropped_bos": 2, "dropped_outlier": 0}
+
+
+@pytest.mark.parametrize("documents", [("",), ("", "w1")])
+def test_texts_that_are_too_short_for_a_cap(make_site, documents):
+    with pytest.raises(ValueError, match="no text has a second token"):
+        make_site(bos_token_id=None).collect(TextSet("train", documents))
+
+
+def test_no_texts(make_site):
+    with pytest.raises(ValueError, match="the text set 'none' is empty"):
+        make_site().collect(TextSet("none", ()))
+
+
+# the key
+
+
+def test_a_second_call_computes_nothing(make_site, texts):
+    first = make_site().collect(texts)
+    site = make_site()
+    _ = site.d_in
+    passes = forward_passes(site)
+    second = site.collect(TextSet("another name", texts.documents))
+    assert not passes
+    assert second.key == first.key
+    assert torch.equal(all_rows(first), all_rows(second))
+
+
+def test_everything_that_decides_the_set_is_in_its_key(make_site, texts, monkeypatch):
+    def key(site, texts=texts, norm_cap=None):
+        return Collector(site, texts, norm_cap).key
+
+    keys = [
+        key(make_site()),
+        key(make_site(hook_name="blocks.0.hook_resid_post")),
+        key(make_site(), tiny_texts("train", 30, 2)),
+        key(make_site(), norm_cap=1.0),
+        key(make_site(), norm_cap=1.0000001),
+    ]
+    monkeypatch.setattr(collector, "CODE_VERSION", 999)
+    keys.append(key(make_site()))
+    assert len(set(keys)) == len(keys)
+
+
+# resuming
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_progress_is_in_documents(make_site, texts):
+    calls = []
+    make_site().collect(texts, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(7, 30), (14, 30), (21, 30), (28, 30), (30, 30)]
+
+
+def test_an_interrupted_run_goes_on_where_it_was(make_site, texts, tmp_path):
+    def kill(done, total):
+        if done == 14:
+            raise Killed
+
+    whole = make_site(cache=tmp_path / "whole").collect(texts)
+    site = make_site(cache=tmp_path / "cut")
+    _ = site.d_in
+    passes = forward_passes(site)
+    with pytest.raises(Killed):
+        site.collect(texts, progress=kill)
+    assert len(passes) == 4  # two shards of two batches
+    resumed = site.collect(texts)
+    assert len(passes) == 4 + 5
+    assert files(resumed.folder) == files(whole.folder)
+
+
+@pytest.mark.parametrize("step", ["shard-00001.npy", "shard-00001.npz", "shard-00001.json", "manifest.json"])
+def test_a_run_that_is_killed_while_it_writes(make_site, texts, tmp_path, monkeypatch, step):
+    def killed_at(path, data):
+        if path.name == step:
+            path.with_name(f".{path.name}.1.tmp").write_bytes(data[:10])
+            raise Killed
+        write_atomically(path, data)
+
+    whole = make_site(cache=tmp_path / "whole").collect(texts)
+    site = make_site(cache=tmp_path / "cut")
+    monkeypatch.setattr(collector, "write_atomically", killed_at)
+    with pytest.raises(Killed):
+        site.collect(texts)
+    monkeypatch.undo()
+    monkeypatch.setattr(collector, "SHARD_BYTES", 7 * 32 * 16 * 2)
+    found = files(site.collect(texts).folder)
+    assert {name: data for name, data in found.items() if not name.endswith(".tmp")} == files(whole.folder)
+
+
+@pytest.mark.parametrize("name", ["shard-00001.npy", "shard-00001.npz", "shard-00001.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete", "empty"])
+def test_a_corrupt_shard_is_computed_again(make_site, texts, name, damage):
+    site = make_site()
+    folder = site.collect(texts).folder
+    whole = files(folder)
+    raw = bytearray(whole[name])
+    raw[len(raw) // 2] ^= 0x10
+    (folder / name).write_bytes({"flip": bytes(raw), "cut": whole[name][:-9], "empty": b"", "delete": b""}[damage])
+    if damage == "delete":
+        (folder / name).unlink()
+    passes = forward_passes(site)
+    again = site.collect(texts)
+    assert files(again.folder) == whole
+    assert len(passes) == 2
+
+
+def test_a_corrupt_first_shard_has_the_same_cap_again(make_site, texts):
+    site = make_site()
+    before = site.collect(texts)
+    before.shards[0].rows_path(before.folder).unlink()
+    assert site.collect(texts).norm_cap == before.norm_cap
+
+
+def test_batch_order_is_that_of_the_texts_although_short_ones_come_first(make_site):
+    texts = TextSet("train", ("w1 w2 w3 w4 w5", "w6", "w7 w8 w9", "w10 w11", "w12 w13 w14 w15", "w16 w17"))
+    site = make_site(batch_size=2)
+    batches = site.collect(texts).splice_batches(6)
+    assert [n for batch in batches for n in batch.lengths] == [6, 2, 4, 3, 5, 3]
+
+
+# writing
+
+
+def test_write_atomically(tmp_path):
+    write_atomically(tmp_path / "a", b"one")
+    write_atomically(tmp_path / "a", b"two")
+    assert files(tmp_path) == {"a": b"two"}
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    write_atomically(tmp_path / "a", b"one")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "a", b"two")
+    assert files(tmp_path) == {"a": b"one"}
