@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from sae_lens.evals import ExplainedVarianceCalculator
-from tiny_site import tiny_site, tiny_texts
+from tiny_site import tiny_model, tiny_site, tiny_texts
+from transformers import PreTrainedTokenizerFast
 
 from sae_sanity.baselines import Shape, measure_moments, new_learner, parse_arm, to_inference
 from sae_sanity.suites.reconstruction import Reconstruction, explained
@@ -82,6 +83,33 @@ def test_cross_entropy_against_a_forward_hook(suite, site, sae):
         spliced = loss(document, lambda x: sae(x).detach())
         expected = (ablated - spliced) / (ablated - clean)
         assert ours[f"held_out-{index:05d}"] == pytest.approx(expected, abs=2e-3)
+
+
+def test_spliced_cross_entropy_against_saelens(suite, site, sae):
+    """SAELens' `get_recons_loss`, on TransformerLens' bridge to the same model, with BOS left alone."""
+    from sae_lens.evals import get_recons_loss
+    from sae_lens.training.activation_scaler import ActivationScaler
+    from transformer_lens.model_bridge import TransformerBridge
+
+    backend = site.tokenizer.backend_tokenizer
+    wordlist = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<unk>")
+    # A model of its own: the bridge changes the one that it is given.
+    bridge = TransformerBridge.boot_transformers(
+        "tiny", hf_model=tiny_model(), tokenizer=wordlist, device="cpu", dtype=torch.float32
+    )
+    clean = suite._losses(None)
+    spliced = suite._losses(lambda acts: sae.decode(sae.encode(acts)))
+    for index, document in enumerate(suite.held_out.documents[:5]):
+        tokens = torch.tensor(site.tokenise([document]))
+        theirs = get_recons_loss(
+            *(sae, bridge, ActivationScaler(), tokens),
+            compute_kl=False,
+            compute_ce_loss=True,
+            ignore_tokens=[0],
+            hook_name="blocks.1.hook_resid_post",
+        )
+        assert clean[index] == pytest.approx(float(theirs["ce_loss_without_sae"].mean()), abs=1e-4)
+        assert spliced[index] == pytest.approx(float(theirs["ce_loss_with_sae"].mean()), abs=1e-3)
 
 
 def test_identity_is_one_and_mean_ablation_is_no_better_than_nothing(suite, site):
