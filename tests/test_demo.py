@@ -18,8 +18,8 @@ from sae_sanity.results.report import from_json
 pytestmark = pytest.mark.slow
 
 
-def sae_sanity(*arguments: str, cwd: Path, code: set[int]) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sysconfig.get_path("scripts")) / "sae-sanity"), *arguments]
+def sae_sanity(arguments: str, *, cwd: Path, code: set[int]) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sysconfig.get_path("scripts")) / "sae-sanity"), *arguments.split()]
     # jaxtyping's checks belong to the unit tests; here it is the installed program, as it is.
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1500, env=dict(os.environ))
     assert done.returncode in code, done.stderr
@@ -33,9 +33,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(folder) -> CheckReport:
-    done = sae_sanity(
-        *["check", "demo", "--profile", "smoke", "--json", "--results", "one"], cwd=folder, code={0, 1, 3, 4}
-    )
+    done = sae_sanity("check demo --profile smoke --json --results one", cwd=folder, code={0, 1, 3, 4})
     found = from_json(done.stdout)
     assert found.exit_code == done.returncode
     return found
@@ -80,7 +78,7 @@ def test_the_report_says_how_to_reproduce(report):
 
 
 def test_the_same_command_in_another_folder_gives_the_same_bytes(report, folder):
-    sae_sanity(*["check", "demo", "--profile", "smoke", "--results", "two"], cwd=folder, code={report.exit_code})
+    sae_sanity("check demo --profile smoke --results two", cwd=folder, code={report.exit_code})
     cells = [{p.name: p.read_bytes() for p in (folder / f / "cells").iterdir()} for f in ("one", "two")]
     assert cells[0] == cells[1]
     assert len(cells[0]) > 80
@@ -90,7 +88,7 @@ def test_a_deleted_cell_alone_is_measured_again(report, folder):
     cell = sorted((folder / "one/cells").glob("*.parquet"))[0]
     before, others = cell.read_bytes(), {p: p.stat().st_mtime_ns for p in (folder / "one").rglob("*") if p != cell}
     cell.unlink()
-    done = sae_sanity(*["check", "demo", "--profile", "smoke", "--results", "one"], cwd=folder, code={report.exit_code})
+    done = sae_sanity("check demo --profile smoke --results one", cwd=folder, code={report.exit_code})
     assert "measuring 1 of" in done.stderr
     assert cell.read_bytes() == before
     changed = {p.name for p, at in others.items() if p.is_file() and p.stat().st_mtime_ns != at}
