@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from sae_lens.config import LoggingConfig, SAETrainerConfig
 from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
+from sae_lens.saes.sae import TrainingSAE
 from sae_lens.training.multi_sae_trainer import MultiSAETrainer
 
 from sae_sanity.baselines import Schedule, Shape, measure_moments, new_learner, parse_arm, train_together
@@ -51,7 +53,7 @@ def saelens(steps: int, d_sae: int) -> float:
         device="cpu",
         logger=LoggingConfig(log_to_wandb=False),
     )
-    saes = {f"arm{i}": make() for i in range(ARMS)}
+    saes: dict[str, TrainingSAE[Any]] = {f"arm{i}": make() for i in range(ARMS)}
     trainer = MultiSAETrainer(cfg, saes, dict.fromkeys(saes, "hook"), stream())
     begun = time.perf_counter()
     trainer.fit()

@@ -16,6 +16,13 @@ from .profiles import PROFILES
 FILE_NAME = "sae-sanity.toml"
 ENV_PREFIX = "SAE_SANITY_"
 _NOT_SETTINGS = frozenset({"CACHE"})
+FLAGS = frozenset(
+    (
+        *("suites", "baselines", "architecture", "hook_name", "seeds", "random_seeds", "tokens"),
+        *("d_sae", "l0", "tau", "profile", "device", "seed"),
+    )
+)
+"""Settings with a flag of their own; the others are given as `--set NAME=VALUE`."""
 _LISTS = frozenset({"suites", "baselines", "tau"})
 
 Count = Annotated[int, Field(ge=1)]

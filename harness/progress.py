@@ -5,7 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Protocol, TextIO, runtime_checkable
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Lines(Protocol):
+    """Where lines go: a text file, or what a test puts in its place."""
+
+    def write(self, text: str, /) -> object:
+        """Take some text."""
+
+    def flush(self) -> object:
+        """Show it now."""
 
 
 @runtime_checkable
@@ -38,7 +49,7 @@ class Silent:
 class PlainProgress:
     """Lines for logs: one when a stage begins, one at most every few seconds, one when it ends."""
 
-    def __init__(self, stream: TextIO | None = None, every: float = 15.0) -> None:
+    def __init__(self, stream: Lines | None = None, every: float = 15.0) -> None:
         """Write to `stream` (stderr by default), at most one line per `every` seconds within a stage."""
         self.stream = stream or sys.stderr
         self.every = every

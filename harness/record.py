@@ -18,7 +18,7 @@ from ..results.analysis import analyse, conclude
 from ..results.design import Design
 from ..results.outcome import CheckReport, Manifest, Skip
 from ..results.store import CorruptCell, Store, content_key
-from .config import Settings
+from .config import FLAGS, Settings
 from .errors import UsageError
 
 FILE = "run.json"
@@ -71,7 +71,7 @@ def command_line(settings: Settings, defaults: Settings, results: Path) -> str:
     for name, value in settings.model_dump().items():
         if name not in ("target", "profile") and value != before[name]:
             shown = ",".join(f"{v}" for v in value) if isinstance(value, tuple) else f"{value}"
-            flags += [f"--{name.replace('_', '-')}", shown]
+            flags += [f"--{name.replace('_', '-')}", shown] if name in FLAGS else ["--set", f"{name}={shown}"]
     return shlex.join([*flags, "--results", str(results)])
 
 

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+
+import pytest
+from tiny_site import TINY
+
+from sae_sanity.harness import cli
+from sae_sanity.harness.config import FLAGS, Settings, resolve
+from sae_sanity.harness.design import make_design
+from sae_sanity.harness.errors import UsageError, unknown
+from sae_sanity.harness.estimate import detectable_difference, estimate
+from sae_sanity.harness.plan import ArmSeed, make_plan
+from sae_sanity.harness.profiles import PROFILES
+from sae_sanity.harness.record import command_line, config_hash
+from sae_sanity.harness.show_plan import clusters_of, listing
+from sae_sanity.suites.suite import suite_classes
+
+
+def settings(**changes):
+    return resolve(changes, environ={})
+
+
+def test_arms_and_seeds_of_the_demo():
+    plan = make_plan(settings())
+    assert [b.arm for b in plan.trained] == ["trained", "frozen_decoder@iso", "soft_frozen@0.8", "frozen_encoder@iso"]
+    assert [b.arm for b in plan.untrained] == ["random"]
+    # issue 2: at least 3 seeds of every trained arm, 5 or more of the untrained one
+    assert len(plan.seeds) >= 3
+    assert len(plan.random_seeds) >= 5
+    assert len(plan.saes()) == 4 * 3 + 5 + 3 * 3
+    assert len(set(plan.saes())) == len(plan.saes())
+
+
+def test_seeds_count_up_from_the_base_seed():
+    assert make_plan(settings(seed=10, seeds=2)).seeds == (10, 11)
+
+
+def test_a_baseline_named_twice_is_run_once():
+    plan = make_plan(settings(baselines=["frozen_decoder", "frozen_decoder@iso", "soft_frozen@0.8", "soft_frozen"]))
+    assert [b.arm for b in plan.trained] == ["trained", "frozen_decoder@iso", "soft_frozen@0.8"]
+
+
+def test_required_arms_are_the_nulls_of_what_a_suite_reads():
+    plan = make_plan(settings(baselines=["frozen_decoder", "frozen_decoder@cov", "soft_frozen", "frozen_encoder"]))
+    reconstruction, probing = make_design(plan, list(suite_classes().values())).suites
+    assert reconstruction.required == ("frozen_decoder@iso", "frozen_decoder@cov", "random")
+    assert probing.required == ("frozen_encoder@iso", "random")
+    assert set(probing.shown) == {"frozen_decoder@iso", "frozen_decoder@cov", "soft_frozen@0.8"}
+    assert reconstruction.must_lose == ("permuted_decoder", "permuted_encoder")
+    assert probing.must_lose == ()
+    assert probing.must_equal == ("permuted_decoder",)
+
+
+def test_margins_are_those_of_method():
+    design = make_design(make_plan(settings()), list(suite_classes().values()))
+    assert {s.suite: s.margin for s in design.suites} == {"reconstruction": 0.02, "sparse_probing": 0.02}
+
+
+def test_clusters_are_known_before_anything_is_loaded():
+    assert clusters_of(settings()) == {"reconstruction": PROFILES["demo"]["held_out_documents"], "sparse_probing": 16}
+    assert clusters_of(settings(profile="release"))["sparse_probing"] == 40
+
+
+def test_estimates_grow_with_what_costs():
+    plan, clusters = make_plan(settings()), clusters_of(settings())
+    base = estimate(plan, clusters)
+    more = estimate(make_plan(settings(tokens=2_457_600)), clusters)
+    assert base.cells == 2 * len(plan.saes())
+    assert 120 < base.seconds < 900  # the demo took 389 s when it was measured
+    assert more.seconds > 3 * base.seconds
+    assert more.tokens - base.tokens == 2_457_600 - plan.settings.tokens
+
+
+def test_detectable_difference_shrinks_with_clusters_and_seeds():
+    few, many = make_plan(settings()), make_plan(settings(seeds=12))
+    assert detectable_difference(few, "sparse_probing", 40) < detectable_difference(few, "sparse_probing", 16)
+    assert detectable_difference(many, "sparse_probing", 40) < detectable_difference(few, "sparse_probing", 40)
+
+
+def test_the_command_of_a_report_gives_the_same_settings_again(tmp_path, capsys):
+    given = resolve(TINY | {"tau": [0.8, 0.95], "seed": 3}, environ={})
+    command = command_line(given, settings(profile=given.profile), tmp_path)
+    words = shlex.split(command)
+    assert words[:2] == ["sae-sanity", "check"]
+    assert words[-2:] == ["--results", str(tmp_path)]
+    assert cli.main(["plan", *words[2:-2], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["settings"]
+    assert found == given.model_dump(mode="json")
+
+
+def test_every_flag_of_a_setting_is_known():
+    parameters = set(inspect.signature(cli.check).parameters)
+    assert set(Settings.model_fields) & parameters == FLAGS | {"target"}
+
+
+def test_config_hash_depends_on_every_setting():
+    given = {"tau": (0.5,), "suites": ("a",), "baselines": ("a",), "profile": "smoke", "probe_datasets": "smoke"}
+    base = settings()
+
+    def other(name):
+        old = getattr(base, name)
+        return given[name] if name in given else old + 1 if isinstance(old, int | float) else f"{old}-other"
+
+    hashes = {config_hash(base.model_copy(update={name: other(name)})) for name in Settings.model_fields}
+    assert len(hashes | {config_hash(base)}) == len(Settings.model_fields) + 1
+
+
+@pytest.mark.parametrize("what", ["suites", "baselines", "controls", "architectures", "profiles", "settings"])
+def test_listings_say_something_of_each(what):
+    rows = list(listing(what))
+    assert rows
+    assert all(name and line for name, line in rows)
+
+
+def test_unknown_names_offer_the_closest_one():
+    assert str(unknown("suite", "sparse_probin", ["a", "sparse_probing"])) == (
+        "no such suite: 'sparse_probin'; did you mean 'sparse_probing'? (known: a, sparse_probing)"
+    )
+    assert "did you mean" not in str(unknown("suite", "zzz", ["a"]))
+
+
+def test_unknown_baseline():
+    with pytest.raises(UsageError, match="no such baseline"):
+        make_plan(settings(baselines=["nothing_like_it"]))
+
+
+def test_order_is_that_of_the_report():
+    first, *_, last = make_plan(settings()).saes()
+    assert first == ArmSeed("trained", 0)
+    assert last == ArmSeed("random_latents", 2)
