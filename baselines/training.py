@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .learner import Learner
@@ -45,18 +45,29 @@ def save_checkpoint(path: Path, learners: Sequence[Learner], step: int, key: str
     os.replace(temporary, path)
 
 
+def _states(names: Sequence[str], learners: Sequence[Learner]) -> list[list[str]]:
+    """Names of the tensors of each arm; none where a checkpoint does not hold the arm."""
+    return [[name for name in names if name.startswith(f"{learner.name}/")] for learner in learners]
+
+
 def load_checkpoint(path: Path, learners: Sequence[Learner], key: str) -> int:
-    """Restore all arms from a checkpoint of the same training and return its step; 0 where there is none."""
-    if not path.exists():
+    """Restore the arms from a checkpoint of the same training and return its step; 0 where there is none."""
+    try:
+        return _restore(path, learners, key) if path.exists() else 0
+    except SafetensorError:  # damaged: training starts again, which ends in the same bytes
         return 0
+
+
+def _restore(path: Path, learners: Sequence[Learner], key: str) -> int:
     with safe_open(path, framework="pt") as file:
         progress = json.loads((file.metadata() or {}).get("progress", "{}"))
         if progress.get("key") != key:
             return 0
-        names = list(file.keys())
-        for learner in learners:
-            prefix = f"{learner.name}/"
-            learner.restore({n[len(prefix) :]: file.get_tensor(n) for n in names if n.startswith(prefix)})
+        states = _states(list(file.keys()), learners)
+        if not all(states):
+            return 0
+        for learner, names in zip(learners, states, strict=True):
+            learner.restore({name.removeprefix(f"{learner.name}/"): file.get_tensor(name) for name in names})
     return int(progress["step"])
 
 
@@ -94,6 +105,7 @@ def train_together(
             for learner in learners:
                 learner.step(scaled, schedule, step)
             on_step(step + 1)
-            if checkpoint and clock() - saved_at > CHECKPOINT_SECONDS:
+            # The last step is always kept: what is done with the finished arms may be interrupted too.
+            if checkpoint and (clock() - saved_at > CHECKPOINT_SECONDS or step + 1 == schedule.steps):
                 save_checkpoint(checkpoint, learners, step + 1, key)
                 saved_at = clock()

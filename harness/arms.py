@@ -184,12 +184,13 @@ class ArmMaker:
         return new_learner(baseline, self.shape, moments, seed, first)
 
     def _train(self, wanted: list[tuple[Baseline, int]], missing: list[ArmSeed], moments: Moments) -> None:
+        # The key names all arms, so that a run killed after some were written still finds the others' state.
+        key = content_key({"arms": [self.key(ArmSeed(b.arm, s)) for b, s in wanted]})
         wanted = [(b, s) for b, s in wanted if ArmSeed(b.arm, s) in missing]
         if not wanted:
             return
         learners = [self._learner(baseline, seed, moments) for baseline, seed in wanted]
         checkpoint = self.store.folder / "training.safetensors"
-        key = content_key({"arms": [self.key(ArmSeed(b.arm, s)) for b, s in wanted]})
         self.progress.start(f"training {len(learners)} SAEs together", self.schedule.steps)
         train_together(
             learners,

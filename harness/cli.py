@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,9 @@ from .progress import PlainProgress, Progress, RichProgress
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 EXIT_USAGE, EXIT_INTERNAL, EXIT_INTERRUPTED = 2, 70, 130
+
+_USERS_TO_MEND = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS})
+"""Errors of the system that a user can do something about: a full disk, a folder that is not theirs."""
 
 app = typer.Typer(
     name="sae-sanity",
@@ -269,6 +273,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("sae-sanity: interrupted; what was finished is kept, the same command goes on from there\n")
         return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno not in _USERS_TO_MEND:
+            traceback.print_exc()
+            return EXIT_INTERNAL
+        where = error.filename or "the cache or results folder"
+        sys.stderr.write(f"sae-sanity: cannot write {where}: {error.strerror}; what was finished is kept\n")
+        return EXIT_USAGE
     except BaseException as error:  # the outermost frame: every bug has to end in exit code 70
         if isinstance(error, SystemExit):
             raise

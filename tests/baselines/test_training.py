@@ -145,6 +145,24 @@ def test_checkpoint_of_another_training_is_ignored(moments, tmp_path):
     save_checkpoint(tmp_path / "c", [learner], 5, "one")
     assert load_checkpoint(tmp_path / "c", [learner], "other") == 0
     assert load_checkpoint(tmp_path / "c", [learner], "one") == 5
+    (tmp_path / "c").write_bytes((tmp_path / "c").read_bytes()[:1000])
+    assert load_checkpoint(tmp_path / "c", [learner], "one") == 0
+
+
+def test_a_finished_training_is_kept_for_the_arms_that_were_not_written(moments, stream, tmp_path):
+    shape = Shape("topk", D_IN, D_SAE, L0)
+    first = sparse_world(512, 9) * moments.scale
+
+    def make(*arms):
+        return [new_learner(parse_arm(a), shape, moments, 0, first) for a in arms]
+
+    both, steps = make("trained", "frozen_encoder"), []
+    train_together(both, stream, moments, STEPS, checkpoint=tmp_path / "c", key="k")
+    one = make("frozen_encoder")
+    train_together(one, stream, moments, STEPS, checkpoint=tmp_path / "c", key="k", on_step=steps.append)
+    assert steps == []
+    assert all(torch.equal(v, both[1].sae.state_dict()[k]) for k, v in one[0].sae.state_dict().items())
+    assert load_checkpoint(tmp_path / "c", make("frozen_decoder"), "k") == 0
 
 
 def test_saved_and_loaded_by_saelens_bit_for_bit(shape, moments, stream, tmp_path):

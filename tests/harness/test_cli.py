@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import jsonschema
@@ -129,3 +131,14 @@ def test_interrupts_and_bugs_have_their_own_codes(error, code, config, monkeypat
     assert call("check", "tiny", *config) == code
     last = capsys.readouterr().err.splitlines()[-1]
     assert ("interrupted" if code == 130 else "internal error") in last
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 2), (errno.EACCES, 2), (errno.EBADF, 70)])
+def test_a_full_disk_is_one_line(number, code, config, monkeypatch, capsys):
+    def broken(*arguments):
+        raise OSError(number, os.strerror(number), "/some/file")
+
+    monkeypatch.setattr("sae_sanity.harness.check.run_check", broken)
+    assert call("check", "tiny", *config) == code
+    if code == 2:
+        assert "cannot write /some/file" in one_line(capsys.readouterr().err)
