@@ -66,7 +66,8 @@ def test_l0_of_every_arm_is_matched_on_held_out_text(report):
 def test_probing_reads_only_the_encoder(report):
     score = scores(report, "sparse_probing")
     assert score["permuted_decoder"] == score["trained"]
-    assert score["@shuffled_labels"] < 0.6 < score["random"] < score["@dense_probe"]
+    # Four datasets of 130 test prompts: chance is .5 give or take .03 to .05.
+    assert 0.4 < score["@shuffled_labels"] < 0.65 < score["random"] < score["@dense_probe"]
     required = {c.baseline for c in suite(report, "sparse_probing").comparisons if c.required}
     assert required == {"frozen_encoder@iso", "random"}
 

@@ -13,7 +13,7 @@ from ..outcome import SCHEMA_VERSION, CheckReport
 if TYPE_CHECKING:
     from pydantic_core import core_schema
 
-SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "schema" / f"report-v{SCHEMA_VERSION}.json"
+SCHEMA_FILE = Path("docs") / "schema" / f"report-v{SCHEMA_VERSION}.json"
 """The published schema, in a checkout."""
 
 

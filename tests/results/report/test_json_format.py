@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from math import inf, isnan, nan
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -9,6 +10,8 @@ from pydantic import ValidationError
 
 from sae_sanity.results.report import from_json, to_json
 from sae_sanity.results.report.schema import SCHEMA_FILE, schema, schema_text, write_schema
+
+PUBLISHED = Path(__file__).parents[3] / SCHEMA_FILE
 
 
 def broken(make):
@@ -85,7 +88,7 @@ def test_null_score_does_not_hide_another_mistake(make):
 
 
 def test_published_schema_is_up_to_date():
-    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), "run python -m sae_sanity.results.report.schema"
+    assert PUBLISHED.read_text(encoding="utf-8") == schema_text(), "run python -m sae_sanity.results.report.schema"
 
 
 def test_schema_is_a_schema():
@@ -93,7 +96,7 @@ def test_schema_is_a_schema():
 
 
 def test_output_follows_the_published_schema(make, report):
-    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
+    validator = jsonschema.Draft202012Validator(json.loads(PUBLISHED.read_text(encoding="utf-8")))
     for one in (report, broken(make), make.report(suites=(), skipped=(), advice=())):
         validator.validate(json.loads(to_json(one)))
 
