@@ -45,28 +45,26 @@ def _largest(values: np.ndarray, keep: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def excess_at_l0(sae: SAE[Any], chunks: Chunks, l0: float) -> float:
+def excess_at_l0(sae: SAE[Any], chunks: Chunks, l0: float, *, n_tokens: int) -> float:
     """Return the amount by which thresholds have to rise for the mean L0 over `chunks` to be `l0`.
 
-    That is the (tokens x l0)-th largest distance between a positive pre-activation and its threshold. Only as many
-    values as can still matter are kept, so memory grows with tokens x l0, never with tokens x d_sae.
+    That is the (n_tokens x l0)-th largest distance between a positive pre-activation and its threshold. Only that many
+    values are kept while the chunks go by, so memory grows with tokens x l0, never with tokens x d_sae.
     """
-    tokens, best = 0, np.empty(0, dtype=np.float32)
+    active, best = round(n_tokens * l0), np.empty(0, dtype=np.float32)
     for chunk in chunks:
-        tokens += len(chunk)
         hidden = sae.process_sae_in(chunk) @ sae.W_enc + cast("torch.Tensor", sae.b_enc)
         over = torch.where(hidden > 0, hidden - getattr(sae, "threshold", 0.0), -torch.inf)
-        best = np.concatenate([best, _largest(over.flatten().numpy(), round(len(chunk) * l0 * 4))])
-        best = _largest(best, round(tokens * l0 * 2) + 1)
-    keep = min(len(best) - 1, round(tokens * l0))
+        largest = _largest(over.flatten().numpy(), active + 1)
+        best = _largest(np.concatenate([best, largest]), active + 1)
     ordered = np.sort(best)[::-1]
-    # Between the last value that stays active and the first that does not, so that rounding cannot flip either.
-    return float(ordered[keep - 1] + ordered[keep]) / 2 if keep > 0 else float(ordered[0])
+    # Between the last value that stays active and the first that does not: rounding can flip neither.
+    return float(ordered[active - 1] + ordered[active]) / 2 if 0 < active < len(ordered) else float(ordered[-1])
 
 
 @torch.no_grad()
-def calibrate_l0(sae: SAE[Any], chunks: Chunks, l0: float) -> None:
-    """Set the threshold of `sae` in place so that its mean L0 over `chunks` is `l0`.
+def calibrate_l0(sae: SAE[Any], chunks: Chunks, l0: float, *, n_tokens: int) -> None:
+    """Set the threshold of `sae` in place so that its mean L0 over `chunks`, `n_tokens` tokens in all, is `l0`.
 
     JumpReLU (and so BatchTopK, which SAELens saves as JumpReLU with a lagging threshold): one amount is added to all
     thresholds, never below 0. Standard: one amount is taken from all of `b_enc`, which also shrinks the activations.
@@ -74,7 +72,7 @@ def calibrate_l0(sae: SAE[Any], chunks: Chunks, l0: float) -> None:
     """
     if not isinstance(sae, JumpReLUSAE | StandardSAE):
         return
-    excess = excess_at_l0(sae, chunks, l0)
+    excess = excess_at_l0(sae, chunks, l0, n_tokens=n_tokens)
     if not np.isfinite(excess):
         return  # fewer positive pre-activations than wanted: the arm stays unmatched and is reported so
     if isinstance(sae, JumpReLUSAE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -46,6 +47,10 @@ def parse_arm(text: str) -> Baseline:
     if not variant:
         return known[name]()
     try:
-        return known[name].from_variant(variant)
+        baseline = known[name].from_variant(variant)
     except ValueError as error:
         raise ValueError(f"baseline {text!r}: {error}") from None
+    # The name becomes a folder: a plug-in's variant must not lead out of the results folder.
+    if not re.fullmatch(r"[\w.+-]+(@[\w.+-]+)?", baseline.arm):
+        raise ValueError(f"baseline {text!r}: letters, digits and . _ + - only after the @")
+    return baseline

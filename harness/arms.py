@@ -33,6 +33,7 @@ from ..results.store import content_key
 from .errors import UsageError
 from .plan import ArmSeed, Plan
 from .progress import Progress
+from .record import versions
 
 if TYPE_CHECKING:
     from ..suites.activations import ActivationSet
@@ -155,18 +156,25 @@ class ArmMaker:
                 "data": [self.material.train.key, self.material.calibration.key, self.material.held_out.key],
                 "order": self.plan.settings.seed,
                 "code": TRAINING_VERSION,
+                "versions": versions(),
             }
         )
 
     def make(self) -> tuple[ArmFacts, ...]:
         """Make every missing SAE and return the facts of all, in the plan's order."""
-        missing = [s for s in self.plan.saes() if not self.store.has(s, self.key(s))]
+        missing = self._missing()
         if missing:
             moments = measure_moments(self._first_batches())
             self._train([(b, s) for b in self.plan.trained for s in self.plan.seeds], missing, moments)
             self._draw(missing, moments)
             self._derive(missing)
         return tuple(self.store.facts(s) for s in self.plan.saes())
+
+    def _missing(self) -> list[ArmSeed]:
+        """SAEs that are not there, and the controls of every trained one that is not: they are made from it."""
+        absent = [s for s in self.plan.saes() if not self.store.has(s, self.key(s))]
+        parents = {s.seed for s in absent if s.arm == self.plan.trained[0].arm}
+        return [s for s in self.plan.saes() if s in absent or (s.arm in CONTROLS and s.seed in parents)]
 
     def _stream(self, start: int) -> Iterator[torch.Tensor]:
         batches = self.material.train.batches(
@@ -228,7 +236,8 @@ class ArmMaker:
     def _match_and_write(self, name: ArmSeed, sae: SAE[Any], *, recalibrate: bool) -> None:
         target = self.shape.l0
         if recalibrate:
-            calibrate_l0(sae, _acts(self.material.calibration), target)
+            calibration = self.material.calibration
+            calibrate_l0(sae, _acts(calibration), target, n_tokens=calibration.n_tokens)
         sparsity = measure_sparsity(sae, _acts(self.material.held_out))
         sae.cfg.metadata.l0 = sparsity.l0
         facts = ArmFacts(name.arm, name.seed, sparsity.l0, target, sparsity.dead_share)

@@ -131,8 +131,7 @@ def check(
         device=device,
         seed=seed,
     )
-    if output is not None and not output.absolute().parent.is_dir():
-        raise UsageError(f"--output is {output}: there is no folder {output.absolute().parent}")
+    _check_output(output)
     with _progress() as progress:
         report = run_check(settings, results, progress)
     _show(report, json=json, output=output)
@@ -197,6 +196,7 @@ def report(
     """Show the report of a finished check again, from its stored rows; needs no language model."""
     from .record import report_of
 
+    _check_output(output)
     found = report_of(folder)
     _show(found, json=json, output=output)
     raise typer.Exit(found.exit_code)
@@ -239,6 +239,13 @@ def _show(found: Any, *, json: bool, output: Path | None) -> None:  # noqa: ANN4
         sys.stdout.write(to_json(found))
     else:
         render_text(found, _console())
+
+
+def _check_output(path: Path | None) -> None:
+    if path is not None and path.is_dir():
+        raise UsageError(f"--output is {path}: it is a folder; name a file")
+    if path is not None and not path.absolute().parent.is_dir():
+        raise UsageError(f"--output is {path}: there is no folder {path.absolute().parent}")
 
 
 def _write(path: Path, found: Any) -> None:  # noqa: ANN401

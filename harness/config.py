@@ -31,17 +31,22 @@ Count = Annotated[int, Field(ge=1)]
 class Settings(BaseModel):
     """Everything that decides the numbers of a check; hashed into the manifest."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     target: str = "demo"
     """What is checked."""
     profile: Literal["smoke", "demo", "release"] = "demo"
     """Which set of defaults."""
-    suites: tuple[str, ...] = ("reconstruction", "sparse_probing")
+    suites: Annotated[tuple[str, ...], Field(min_length=1)] = ("reconstruction", "sparse_probing")
     """Suites to run."""
-    baselines: tuple[str, ...] = ("frozen_decoder", "soft_frozen", "frozen_encoder", "random")
+    baselines: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "frozen_decoder",
+        "soft_frozen",
+        "frozen_encoder",
+        "random",
+    )
     """Baselines to compare with; `random` is always measured, because it is the floor of the scale."""
-    tau: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.8,)
+    tau: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.8,)
     """Rungs of the soft-frozen ladder: least cosines, in (0, 1]."""
     architecture: str = "batchtopk"
     """SAE architecture of every arm."""
@@ -55,8 +60,8 @@ class Settings(BaseModel):
     """Target active latents per token of every arm."""
     seeds: Count
     """Seeds of every arm that is trained."""
-    random_seeds: Count
-    """Seeds of every arm that is not."""
+    random_seeds: Annotated[int, Field(ge=3)]
+    """Seeds of every arm that is not; the assay gate needs 3 to compare random with random."""
     tokens: Annotated[int, Field(ge=4096)]
     """Tokens that every arm is trained on."""
     batch_size: Count = 2048
@@ -132,6 +137,11 @@ def resolve(
         return Settings.model_validate(PROFILES[profile] | merged)
     except ValidationError as error:
         raise _explain(error) from None
+
+
+def profile_defaults(profile: str) -> Settings:
+    """Return a profile's settings, with nothing from files or the environment."""
+    return Settings.model_validate(PROFILES[profile] | {"profile": profile})
 
 
 def _explain(error: ValidationError) -> UsageError:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..baselines import baseline_classes
 from ..results.design import ArmFacts, Design, SuiteDesign
+from ..results.outcome import Skip
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
 def make_design(plan: Plan, suites: Sequence[Suite | type[Suite]], facts: tuple[ArmFacts, ...] = ()) -> Design:
     """Fix what is compared with what, by which margin; made from the plan alone, before any score exists."""
     return Design(tuple(_suite_design(plan, suite) for suite in suites), facts=facts)
+
+
+def left_out_nulls(plan: Plan, design: Design) -> tuple[Skip, ...]:
+    """Say which kinds of null a check did without: its verdict is easier to reach, and a reader has to know."""
+    names = {b.name for b in (*plan.trained, *plan.untrained)}
+    return tuple(
+        Skip(what=name, reason=f"left out by --baselines, though it is a null for {' and '.join(cls.null_for)} claims")
+        for name, cls in baseline_classes().items()
+        if cls.null_for and name not in names and design.suites
+    )
 
 
 def _suite_design(plan: Plan, suite: Suite | type[Suite]) -> SuiteDesign:

@@ -15,13 +15,15 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from ..results.analysis import analyse, conclude
-from ..results.design import Design
+from ..results.design import ALPHA, L0_TOLERANCE, Design
 from ..results.outcome import CheckReport, Manifest, Skip
 from ..results.store import CorruptCell, Store, content_key
 from .config import FLAGS, Settings
 from .errors import UsageError
 
 FILE = "run.json"
+RULE_VERSION = 1
+"""Raised when a change of `results/` or of which arms are nulls can change a verdict."""
 PACKAGES = (
     *("sae-sanity", "torch", "numpy", "scipy", "transformers", "nnsight"),
     *("sae-lens", "sae-probes", "scikit-learn"),
@@ -48,9 +50,19 @@ class RunRecord:
 _ADAPTER = TypeAdapter(RunRecord)
 
 
+def identity(settings: Settings) -> dict[str, Any]:
+    """Everything that a user or a developer can choose and that decides a verdict: settings, margins, decision rule."""
+    from ..suites.suite import suite_classes  # late: it loads torch, which `report` does without
+
+    known = suite_classes()
+    margins = {name: [known[name].metric, known[name].margin] for name in settings.suites if name in known}
+    rule = {"alpha": ALPHA, "l0_tolerance": L0_TOLERANCE, "version": RULE_VERSION, "margins": margins}
+    return settings.model_dump(mode="json") | {"rule": rule}
+
+
 def config_hash(settings: Settings) -> str:
-    """Hash of everything a user can choose that decides the numbers."""
-    return content_key(settings.model_dump(mode="json"))
+    """Hash of `identity`."""
+    return content_key(identity(settings))
 
 
 def versions() -> dict[str, str]:

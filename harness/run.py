@@ -16,6 +16,7 @@ from .arms import ArmMaker, ArmStore, Material
 from .design import make_design
 from .plan import ArmSeed, Plan
 from .progress import Progress
+from .record import versions
 
 if TYPE_CHECKING:
     from ..suites.suite import Suite
@@ -97,6 +98,7 @@ class Runner:
             "seed": sae.seed,
             "weights": what,
             "base_seed": self.plan.settings.seed,
+            "versions": versions(),
         }
         return Cell(suite, sae, content_key(ingredients))
 

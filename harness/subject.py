@@ -97,7 +97,7 @@ def describe(name: str, activations: ActivationSet) -> str:
     return (
         f"{name}: {counts['kept']} tokens of {activations.n_documents} documents kept; "
         f"{counts['dropped_bos']} at position 0 and {counts['dropped_outlier']} of norm above "
-        f"{activations.norm_cap:.0f} (10 x the median) left out, in every arm alike"
+        f"{activations.norm_cap:.0f} (10 x the median of the first texts) left out, in every arm alike"
     )
 
 

@@ -149,8 +149,8 @@ class ActivationSet:
 
         Blocks of 64 neighbouring rows come in a random order and fill a buffer of 65,536 rows (fewer if the set is
         smaller). Batches are drawn from it without replacement; when half of it is used up, the next blocks take
-        the free places. So a batch of 2,048 holds two neighbours of one block on average, every row comes once
-        before the set starts again, in another order, and memory is that of the buffer, however many tokens
+        the free places. So a batch of 2,048 holds two neighbours of one block on average, every row enters the
+        buffer once before the set starts again, in another order, and memory is that of the buffer, however many tokens
         there are: files are read, never mapped, since mapped pages would count as memory of this process.
 
         Args:

@@ -110,7 +110,7 @@ class Reconstruction:
                     Row("l0", doc.name, doc.name, l0),
                 ]
         rows.append(Row("dead_share", "all documents", "all documents", float((~ever).double().mean())))
-        return rows + self._recovered(lambda acts: sae.decode(sae.encode(acts)))
+        return rows + self._recovered(lambda acts: sae.decode(sae.encode(acts.to(sae.device))))
 
     def measure_reference(self, name: str, site: Site, rng: np.random.Generator) -> list[Row]:
         """Measure `mean_ablation` (every activation becomes the mean) or `identity` (nothing changes)."""

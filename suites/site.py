@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ class Site:
     def fingerprint(self) -> str:
         """Hash of all that decides an activation, given the text: 64 hexadecimal digits.
 
-        Covers weights, configuration, tokenizer, hook, context size, BOS token, dtype and batch size (in
-        16-bit arithmetic the last digits of an activation depend on the shape of its batch).
+        Covers weights, configuration, tokenizer, hook, context size, BOS token, dtype, device, the versions of what
+        computes, and batch size (in 16-bit arithmetic the last digits of an activation depend on its batch).
         """
         digest = hashlib.sha256(_describe(self))
         for name, weight in sorted(self.model.state_dict().items()):
@@ -209,9 +210,10 @@ class Site:
 def _describe(site: Site) -> bytes:
     """Everything of a site but its weights that decides an activation."""
     config: Mapping[str, Any] = site.model.config.to_dict()
-    # Where a model was loaded from, and by which version, says nothing about what it computes.
+    # Where a model was loaded from, and what once wrote its config, says nothing about what it computes here.
     config = {k: v for k, v in config.items() if k not in {"_name_or_path", "transformers_version"}}
-    parts = (site.hook, site.context_size, site.bos_token_id, site.model.dtype, site.batch_size)
+    parts = (site.hook, site.context_size, site.bos_token_id, site.model.dtype, site.batch_size, site.model.device.type)
+    parts += tuple(version(name) for name in ("torch", "transformers", "nnsight"))
     tokenizer = _describe_tokenizer(site.tokenizer)
     return json.dumps([config, tokenizer, [repr(part) for part in parts]], sort_keys=True, default=repr).encode()
 

@@ -96,7 +96,7 @@ def verdict_panel(report: CheckReport, look: Look) -> Panel:
     facts.add_row("checked", look.text(report.target))
     facts.add_row("claim", look.text(CLAIMS[report.claim]))
     if report.advice:
-        facts.add_row("to change it", look.text(report.advice[0]))
+        facts.add_row("to strengthen it" if report.verdict == "PASS" else "to change it", look.text(report.advice[0]))
     suites = _suite_grid(report.suites, look) if report.suites else look.text("No suite was measured.")
     return Panel(
         Group(headline, "", facts, "", suites),

@@ -27,7 +27,7 @@ def _inference(arm, shape, moments, stream, steps=25):
 @pytest.mark.parametrize("arm", ["trained", "frozen_decoder", "soft_frozen", "frozen_encoder", "random"])
 def test_every_arm_of_every_architecture_is_matched_on_other_text(arm, shape, moments, stream):
     sae = _inference(arm, shape, moments, stream)
-    calibrate_l0(sae, sparse_world(8192, 50).split(1000), L0)
+    calibrate_l0(sae, sparse_world(8192, 50).split(1000), L0, n_tokens=8192)
     assert measure_sparsity(sae, [sparse_world(8192, 51)]).l0 == pytest.approx(L0, rel=0.05)
 
 
@@ -35,7 +35,7 @@ def test_every_arm_of_every_architecture_is_matched_on_other_text(arm, shape, mo
 def test_calibrated_l0_is_exact_on_the_calibration_text(architecture, moments, stream):
     sae = _inference("trained", Shape(architecture, D_IN, D_SAE, L0), moments, stream)
     chunks = sparse_world(2000, 50).split(300)
-    calibrate_l0(sae, chunks, 5.0)
+    calibrate_l0(sae, chunks, 5.0, n_tokens=2000)
     assert measure_sparsity(sae, chunks).l0 == pytest.approx(5.0, abs=1e-3)
 
 
@@ -46,7 +46,7 @@ def test_excess_against_a_full_sort(moments, stream):
         hidden = (x - sae.b_dec) @ sae.W_enc + sae.b_enc
         ordered = (hidden - sae.threshold)[hidden > 0].sort(descending=True).values
     expected = float(ordered[899 * 4 + 3] + ordered[900 * 4]) / 2
-    assert excess_at_l0(sae, x.split(100), 4.0) == pytest.approx(expected, abs=1e-6)
+    assert excess_at_l0(sae, x.split(100), 4.0, n_tokens=900) == pytest.approx(expected, abs=1e-6)
 
 
 def test_saelens_inference_threshold_lags_without_calibration(moments, stream):
@@ -69,7 +69,7 @@ def test_an_l0_out_of_reach_stays_unmatched(moments, stream):
     sae = _inference("trained", Shape("jumprelu", D_IN, D_SAE, L0), moments, stream)
     with torch.no_grad():
         sae.b_enc[10:] = -1e6
-    calibrate_l0(sae, [sparse_world(1000, 50)], 30.0)
+    calibrate_l0(sae, [sparse_world(1000, 50)], 30.0, n_tokens=1000)
     assert measure_sparsity(sae, [sparse_world(1000, 50)]).l0 <= 10
     assert float(sae.threshold.min()) >= 0
 
