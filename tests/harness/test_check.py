@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,6 +146,8 @@ def test_an_unfinished_folder_is_no_report(tmp_path):
         ({"architecture": "topkk"}, "no such architecture: 'topkk'; did you mean 'topk'"),
         ({"target": "dmeo"}, "no such target: 'dmeo'; did you mean 'demo'"),
         ({"l0": 40.0}, "l0 is 40 at d_sae 48"),
+        ({"architecture": "topk", "l0": 2.5}, "l0 is 2.5 for topk, where it is k"),
+        ({"device": "foo"}, "device is 'foo'"),
         ({"hook_name": "blocks.99.hook_resid_post"}, "99"),
         ({"hook_name": "blocks.1.hook_resid_pots"}, "hook"),
     ],
@@ -207,3 +210,39 @@ def test_kill_9_while_training_and_while_measuring_ends_in_the_same_bytes(tmp_pa
     for record in records:
         record["manifest"].pop("command")  # names the folder
     assert records[0] == records[1]
+
+
+def test_two_checks_cannot_write_one_folder(settings, finished, run):
+    _, folder = finished
+    with check.locked(folder), pytest.raises(UsageError, match="in use by another check"):
+        run(settings)
+
+
+def test_a_null_that_was_left_out_is_said(run):
+    report, _ = run(resolve(TINY | {"baselines": ["soft_frozen"]}, environ={}))
+    assert {skip.what for skip in report.skipped} == {"frozen_decoder", "frozen_encoder"}
+    assert [c.baseline for c in report.suites[0].comparisons if c.required] == ["random"]
+
+
+def test_a_configuration_file_of_the_folder_shows_in_the_command(run, tmp_path):
+    (tmp_path / "sae-sanity.toml").write_text("seeds = 4\n")
+    report, _ = run(resolve({k: v for k, v in TINY.items() if k != "seeds"} | {"baselines": ["random"]}))
+    assert "--set context_size=32" in report.manifest.command
+    assert "--seeds 4" in report.manifest.command
+    assert "--tokens 4096" in report.manifest.command
+
+
+def test_changed_margins_make_another_configuration(settings, finished, run, monkeypatch):
+    monkeypatch.setattr("sae_sanity.suites.reconstruction.Reconstruction.margin", 0.005)
+    with pytest.raises(StoreError, match="rule"):
+        run(settings)
+
+
+def test_a_trained_sae_that_is_made_again_makes_its_controls_again(settings, finished, run):
+    _, folder = finished
+    shutil.rmtree(folder / "arms/trained/seed-0")
+    marker, other = (folder / f"arms/permuted_decoder/seed-{s}/arm.json" for s in (0, 1))
+    before = [path.stat().st_mtime_ns for path in (marker, other)]
+    run(settings)
+    assert marker.stat().st_mtime_ns != before[0]
+    assert other.stat().st_mtime_ns == before[1]

@@ -49,6 +49,10 @@ def test_lists_from_the_environment():
         ({"tokens": "many"}, "tokens is 'many'"),
         ({"tokns": 1}, "no such setting: 'tokns'; did you mean 'tokens'"),
         ({"l0": -1.0}, "l0 is -1.0"),
+        ({"lr": "inf"}, "lr is 'inf'"),
+        ({"suites": []}, r"suites is \[\]"),
+        ({"tau": []}, r"tau is \[\]"),
+        ({"random_seeds": 2}, "random_seeds is 2"),
     ],
 )
 def test_bad_values_are_one_line_that_says_what_would_be_right(flags, message):
