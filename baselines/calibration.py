@@ -40,6 +40,13 @@ def measure_sparsity(sae: SAE[Any], chunks: Chunks) -> Sparsity:
     return Sparsity(float(active.sum()) / tokens, float((active == 0).double().mean()))
 
 
+def _over_threshold(sae: SAE[Any], hidden: torch.Tensor) -> torch.Tensor:
+    # JumpReLU applies a ReLU as well, so no threshold can make a negative pre-activation fire; a bias can.
+    if isinstance(sae, JumpReLUSAE):
+        return torch.where(hidden > 0, hidden - sae.threshold, -torch.inf)
+    return hidden
+
+
 def _largest(values: np.ndarray, keep: int) -> np.ndarray:
     return np.partition(values, len(values) - keep)[len(values) - keep :] if len(values) > keep else values
 
@@ -48,13 +55,13 @@ def _largest(values: np.ndarray, keep: int) -> np.ndarray:
 def excess_at_l0(sae: SAE[Any], chunks: Chunks, l0: float, *, n_tokens: int) -> float:
     """Return the amount by which thresholds have to rise for the mean L0 over `chunks` to be `l0`.
 
-    That is the (n_tokens x l0)-th largest distance between a positive pre-activation and its threshold. Only that many
+    That is the (n_tokens x l0)-th largest distance by which a pre-activation exceeds its threshold. Only that many
     values are kept while the chunks go by, so memory grows with tokens x l0, never with tokens x d_sae.
     """
     active, best = round(n_tokens * l0), np.empty(0, dtype=np.float32)
     for chunk in chunks:
         hidden = sae.process_sae_in(chunk) @ sae.W_enc + cast("torch.Tensor", sae.b_enc)
-        over = torch.where(hidden > 0, hidden - getattr(sae, "threshold", 0.0), -torch.inf)
+        over = _over_threshold(sae, hidden)
         largest = _largest(over.flatten().numpy(), active + 1)
         best = _largest(np.concatenate([best, largest]), active + 1)
     ordered = np.sort(best)[::-1]

@@ -39,6 +39,17 @@ def test_calibrated_l0_is_exact_on_the_calibration_text(architecture, moments, s
     assert measure_sparsity(sae, chunks).l0 == pytest.approx(5.0, abs=1e-3)
 
 
+def test_standard_is_matched_from_below_too(moments, stream):
+    """A bias can make what is silent fire again, which no threshold of JumpReLU can."""
+    sae = _inference("trained", Shape("standard", D_IN, D_SAE, L0), moments, stream)
+    with torch.no_grad():
+        sae.b_enc.sub_(5.0)
+    x = sparse_world(2000, 50)
+    assert measure_sparsity(sae, [x]).l0 < 0.5 * L0
+    calibrate_l0(sae, x.split(300), L0, n_tokens=2000)
+    assert measure_sparsity(sae, [x]).l0 == pytest.approx(L0, abs=1e-3)
+
+
 def test_excess_against_a_full_sort(moments, stream):
     sae = _inference("trained", Shape("batchtopk", D_IN, D_SAE, L0), moments, stream)
     x = sparse_world(900, 60)
