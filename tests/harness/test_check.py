@@ -30,7 +30,11 @@ SUPPORT = Path(__file__).parents[1] / "support"
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a results folder that holds a result."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != ".lock"
+    }
 
 
 def same(one: CheckReport, two: CheckReport) -> bool:
