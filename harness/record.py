@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..results.analysis import analyse, conclude
 from ..results.design import ALPHA, L0_TOLERANCE, Design
+from ..results.files import write_atomically
 from ..results.outcome import CheckReport, Manifest, Skip
 from ..results.store import CorruptCell, Store, content_key
 from .config import FLAGS, Settings
@@ -103,9 +103,7 @@ def make_manifest(
 
 def save_record(folder: Path, record: RunRecord) -> None:
     """Write the record atomically."""
-    temporary = folder / f"{FILE}.tmp"
-    temporary.write_bytes(_ADAPTER.dump_json(record, indent=1) + b"\n")
-    os.replace(temporary, folder / FILE)
+    write_atomically(folder / FILE, _ADAPTER.dump_json(record, indent=1) + b"\n")
 
 
 def load_record(folder: Path) -> RunRecord:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from ..results.files import write_atomically
 from .activations import ActivationSet, Shard
 from .texts import TextSet
 
@@ -150,24 +150,6 @@ class Collector:
 
     def _sidecar(self, number: int) -> Path:
         return self.folder / f"shard-{number:05d}.json"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that at any time it is there whole, or as it was before.
-
-    Raises:
-        OSError: The disk is full or the folder cannot be written; nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            # Without it a power cut can leave the new name on an empty file.
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _median_norm(documents: Iterable[_Document]) -> float:
