@@ -23,14 +23,42 @@ _FOUND = {
 }
 
 
-def headline(verdict: CheckVerdict, suites: Sequence[SuiteResult], *, target: str) -> str:
-    """The verdict of a check in one sentence."""
-    names = {v: ", ".join(s.suite for s in suites if s.verdict is v) for v in Verdict}
+_RECIPE: dict[CheckVerdict, str] = {
+    "PASS": " So does its recipe, retrained on the tokens that the baselines had.",
+    "FAIL": " Its recipe, retrained on the tokens that the baselines had, does not.",
+    "INCONCLUSIVE": " Whether its recipe does, on the tokens that the baselines had, is undecided.",
+    "INVALID": " Nothing can be said of its recipe.",
+}
+_RECIPE_APART: dict[CheckVerdict, str] = {
+    "PASS": " Its recipe, retrained on the tokens that the baselines had, does beat random.",
+    "FAIL": " Its recipe, retrained on the tokens that the baselines had, does not beat random either.",
+    "INCONCLUSIVE": " Whether its recipe beats random, on the tokens that the baselines had, is undecided.",
+}
+"""The same behind a verdict that is not PASS."""
+
+
+def headline(
+    verdict: CheckVerdict,
+    suites: Sequence[SuiteResult],
+    *,
+    target: str,
+    recipe: CheckVerdict | None = None,
+    incomplete: Sequence[str] = (),
+) -> str:
+    """The verdict of a check in one sentence, and that of its recipe in a second one."""
+    words = _RECIPE if verdict == "PASS" else _RECIPE | _RECIPE_APART
+    return _headline(verdict, suites, target, incomplete) + (words[recipe] if recipe else "")
+
+
+def _headline(verdict: CheckVerdict, suites: Sequence[SuiteResult], target: str, incomplete: Sequence[str]) -> str:
+    names = {v: ", ".join(s.label for s in suites if s.verdict is v) for v in Verdict}
     if verdict == "PASS":
         return f"{target} beats every required random baseline in every suite ({names[Verdict.BEATS]})."
     if verdict == "FAIL":
         failed = "; ".join(f"{v.value} in {names[v]}" for v in FAILING if names[v])
         return f"{target} does not beat random: {failed}."
+    if verdict == "INVALID" and incomplete and not names[Verdict.INVALID]:
+        return f"No verdict on {target}: not checked: {', '.join(incomplete)}."
     if verdict == "INVALID":
         where = names[Verdict.INVALID] or "no suite was measured"
         return f"No verdict on {target}: the assay could not have told ({where})."
@@ -76,12 +104,12 @@ def _numbers(comparison: Comparison, level: float) -> str:
 
 
 def _suite_advice(suite: SuiteResult) -> list[str]:
-    lines = [f"{suite.suite}: INVALID; {c.name}: {c.detail}." for c in suite.gate if not c.passed]
+    lines = [f"{suite.label}: INVALID; {c.name}: {c.detail}." for c in suite.gate if not c.passed]
     for comparison in suite.comparisons:
         if comparison.required and (line := _comparison_advice(comparison)):
-            lines.append(f"{suite.suite} vs {comparison.baseline}: {comparison.verdict.value}; {line}.")
+            lines.append(f"{suite.label} vs {comparison.baseline}: {comparison.verdict.value}; {line}.")
     if suite.verdict is Verdict.BEATS and suite.p_holm is not None and suite.p_holm > 0.05:
-        lines.append(f"{suite.suite}: the interval is above 0, but p over all suites (Holm) is {suite.p_holm:.3f}.")
+        lines.append(f"{suite.label}: the interval is above 0, but p over all suites (Holm) is {suite.p_holm:.3f}.")
     return lines
 
 
@@ -131,6 +159,11 @@ def _seed_advice(suites: Sequence[SuiteResult]) -> list[str]:
     lines = []
     if few < RELEASE_SEEDS:
         lines.append(f"A release verdict should rest on {RELEASE_SEEDS} or more baseline seeds; this run has {few}.")
-    if any(c.claim == "artefact" for c in required):
+    if any(c.claim == "artefact" for s in suites if s.recipe is None for c in s.comparisons if c.required):
         lines.append("The verdict is about this SAE; three or more trained seeds would let it speak of the recipe.")
+    if any(s.verdict is Verdict.BEATS and s.recipe and s.recipe.verdict in FAILING for s in suites):
+        lines.append(
+            "This SAE beats random where its recipe, on the tokens that the baselines had, does not: train the "
+            "baselines on more tokens (--tokens) before crediting the method."
+        )
     return lines

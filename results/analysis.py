@@ -11,10 +11,11 @@ import numpy as np
 from .advice import advice, headline, suite_reason
 from .compare import compare, iut_p
 from .design import ArmFacts
-from .gate import Scores, find, run_gate
-from .outcome import ArmSummary, CheckReport, Comparison, GateCheck, Manifest, Skip, SuiteResult, Verdict
+from .gate import Scores, check_off_floor, find, run_gate
+from .outcome import ArmSummary, CheckReport, Comparison, GateCheck, Manifest, RecipeClaim, Skip, SuiteResult, Verdict
 from .scores import COLUMNS
 from .stats import ArmScores, arm_scores, benjamini_hochberg, holm
+from .stats.crossed import RECIPE_SEEDS
 from .stats.permutation import N_RESAMPLES
 from .verdict import EXIT_CODES, fold_comparisons, fold_suites
 
@@ -50,11 +51,16 @@ def analyse(
         msg = f"the scores lack the columns {lacking}"
         raise ValueError(msg)
     results = [_suite(scores, design, suite, seed=seed, n_resamples=n_resamples) for suite in design.suites]
-    return _with_holm(results)
+    return with_holm(results)
 
 
 def conclude(
-    suites: Sequence[SuiteResult], *, target: str, skipped: Sequence[Skip] = (), manifest: Manifest
+    suites: Sequence[SuiteResult],
+    *,
+    target: str,
+    skipped: Sequence[Skip] = (),
+    manifest: Manifest,
+    incomplete: Sequence[str] = (),
 ) -> CheckReport:
     """Put the suites together into the answer of a check.
 
@@ -63,18 +69,23 @@ def conclude(
         target: What was checked.
         skipped: What was not measured; a required suite without rows is INVALID by itself.
         manifest: How to reproduce.
+        incomplete: SAEs that were asked for and could not be checked: nothing PASSes without them.
 
     Returns:
         The report with its verdict, exit code, headline and advice.
     """
-    verdict = fold_suites([suite.verdict for suite in suites])
+    missing = [Verdict.INVALID] * len(incomplete)
+    verdict = fold_suites([*(suite.verdict for suite in suites), *missing])
     required = [c for suite in suites for c in suite.comparisons if c.required]
+    recipes = [suite.recipe.verdict for suite in suites if suite.recipe]
+    recipe = fold_suites(recipes) if recipes else None
     return CheckReport(
         target=target,
         verdict=verdict,
         exit_code=EXIT_CODES[verdict],
-        headline=headline(verdict, suites, target=target),
+        headline=headline(verdict, suites, target=target, recipe=recipe, incomplete=incomplete),
         claim="recipe" if required and all(c.claim == "recipe" for c in required) else "artefact",
+        recipe=recipe,
         suites=tuple(suites),
         skipped=tuple(skipped),
         advice=advice(suites),
@@ -86,8 +97,8 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
     tables = _tables(scores.loc[scores["suite"] == suite.suite])
     arms = {arm: table for (metric, arm), table in tables.items() if metric == suite.metric}
 
-    def against(metric: str, arm: str, *, required: bool = False) -> Comparison:
-        trained, other = tables.get((metric, design.trained)), tables.get((metric, arm))
+    def against(metric: str, arm: str, *, required: bool = False, by: str = design.trained) -> Comparison:
+        trained, other = tables.get((metric, by)), tables.get((metric, arm))
         return compare(
             trained,
             other,
@@ -102,6 +113,7 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
         )
 
     required = tuple(against(suite.metric, arm, required=True) for arm in suite.required)
+    again = tuple(against(suite.metric, arm, required=True, by=design.recipe) for arm in suite.required)
     shown = [against(suite.metric, arm) for arm in suite.shown]
     further = [against(m, arm) for m in suite.exploratory for arm in (*suite.required, *suite.shown)]
     adjusted = _with_bh([*shown, *further])
@@ -121,6 +133,7 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
         ceiling=_score(arms, suite.ceiling),
         arms=_summaries(tables, arms, design, suite),
         comparisons=(*required, *adjusted[: len(shown)]),
+        recipe=_recipe(arms, design, suite, again, gate) if design.recipe else None,
         exploratory=adjusted[len(shown) :],
         gate=gate,
     )
@@ -145,6 +158,28 @@ def _suite_verdict(required: Sequence[Comparison], gate: Sequence[GateCheck]) ->
     return fold_comparisons([comparison.verdict for comparison in required])
 
 
+def _recipe(
+    arms: dict[str, ArmScores],
+    design: Design,
+    suite: SuiteDesign,
+    comparisons: tuple[Comparison, ...],
+    gate: Sequence[GateCheck],
+) -> RecipeClaim:
+    """The recipe's verdict: the suite's own gate, its arm off the floor, and enough seeds to speak of a recipe."""
+    off_floor = check_off_floor(arms, suite, trained=design.recipe, alpha=design.alpha)
+    asked = (*gate, off_floor)
+    verdict = _suite_verdict(comparisons, asked)
+    seeds = len(arms[design.recipe].seeds) if design.recipe in arms else 0
+    if verdict is not Verdict.INVALID and seeds < RECIPE_SEEDS:
+        reason = f"{seeds} trained seeds cannot speak of a recipe; {RECIPE_SEEDS} can"
+        verdict = Verdict.INCONCLUSIVE
+    else:
+        reason = suite_reason(verdict, comparisons, asked, level=1 - 2 * design.alpha)
+    return RecipeClaim(
+        arm=design.recipe, verdict=verdict, reason=reason, p=_largest_p(comparisons), comparisons=comparisons
+    )
+
+
 def _largest_p(required: Sequence[Comparison]) -> float | None:
     """Intersection-union p; None unless every required comparison has one."""
     known = [p for comparison in required if (p := iut_p(comparison.estimate)) is not None]
@@ -158,8 +193,8 @@ def _with_bh(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     return tuple(c.model_copy(update={"p_adjusted": adjusted.get(i)}) for i, c in enumerate(comparisons))
 
 
-def _with_holm(results: Sequence[SuiteResult]) -> tuple[SuiteResult, ...]:
-    """Holm over all suites; one that cannot vote counts as p = 1, so that it makes no other easier."""
+def with_holm(results: Sequence[SuiteResult]) -> tuple[SuiteResult, ...]:
+    """Holm over all suites, of all SAEs of a check; one that cannot vote counts as p = 1, so that it makes no other easier."""
     votes = [r.p is not None and r.verdict is not Verdict.INVALID for r in results]
     adjusted = holm([r.p if r.p is not None and v else 1.0 for r, v in zip(results, votes, strict=True)])
     return tuple(

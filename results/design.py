@@ -76,6 +76,8 @@ class Design:
     """One per suite, in the order of the report."""
     trained: str = "trained"
     """Name of the arm under test."""
+    recipe: str = ""
+    """Arm that stands for the way of training, where the arm under test is a given SAE; else empty."""
     alpha: float = ALPHA
     """One-sided level."""
     facts: tuple[ArmFacts, ...] = field(default=())

@@ -129,9 +129,30 @@ class GateCheck(Frozen):
     """One line with the numbers."""
 
 
+class RecipeClaim(Frozen):
+    """What a suite says of the way of training, beside what it says of a released SAE (METHOD sections 2 and 5.7).
+
+    Judged on SAEs of the same recipe, trained on the very tokens that the baselines had: a released SAE that beats
+    them may owe that to more tokens.
+    """
+
+    arm: str
+    """Name of the arm that stands for the recipe."""
+    verdict: Verdict
+    """An intersection over `comparisons`, as for the SAE itself."""
+    reason: str
+    """One sentence saying why."""
+    p: float | None
+    """Intersection-union p."""
+    comparisons: tuple[Comparison, ...]
+    """The arm against each required baseline."""
+
+
 class SuiteResult(Frozen):
     """Everything one suite says."""
 
+    subject: str = ""
+    """The SAE, where a check has several; else empty."""
     suite: str
     """Name of the suite."""
     metric: str
@@ -158,10 +179,17 @@ class SuiteResult(Frozen):
     """Trained, baselines, controls, references."""
     comparisons: tuple[Comparison, ...]
     """Trained against each arm on the primary metric."""
+    recipe: RecipeClaim | None = None
+    """The same question of the recipe; null where the trained arm is the recipe itself."""
     exploratory: tuple[Comparison, ...]
     """Other metrics; BH-adjusted, carry no verdict of the suite."""
     gate: tuple[GateCheck, ...]
     """Whether the assay could have told."""
+
+    @property
+    def label(self) -> str:
+        """Suite, with its SAE where a check has several."""
+        return f"{self.subject}: {self.suite}" if self.subject else self.suite
 
 
 class Skip(Frozen):
@@ -188,6 +216,8 @@ class Manifest(Frozen):
     """sha256 of the model file, the texts, the trained weights."""
     notes: tuple[str, ...] = ()
     """What was excluded or recalibrated, with counts."""
+    recipe: dict[str, str] = {}
+    """What is known of how a given SAE was made, and from where; what the check used instead where it differs."""
 
 
 class CheckReport(Frozen):
@@ -205,6 +235,8 @@ class CheckReport(Frozen):
     """The verdict in one sentence."""
     claim: Literal["artefact", "recipe"]
     """What the verdict is about."""
+    recipe: Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"] | None = None
+    """The same for the recipe of a given SAE; null where the verdict itself is about a recipe or none was retrained."""
     suites: tuple[SuiteResult, ...]
     """One entry per suite."""
     skipped: tuple[Skip, ...]

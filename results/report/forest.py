@@ -136,13 +136,14 @@ def _empty_grid(widths: Layout) -> Table:
     return grid
 
 
-def forest(comparisons: Sequence[Comparison], look: Look, widths: Layout) -> Table:
+def forest(comparisons: Sequence[Comparison], look: Look, widths: Layout, subject: str = "trained") -> Table:
     """The forest plot of one metric.
 
     Args:
         comparisons: One or more comparisons that share a margin, in the order of the rows.
         look: Width and characters of the console.
         widths: Columns, from `layout`.
+        subject: The arm that they are about.
 
     Returns:
         A grid with the axis above; `legend` explains it.
@@ -151,7 +152,7 @@ def forest(comparisons: Sequence[Comparison], look: Look, widths: Layout) -> Tab
     margin = comparisons[0].margin
     scale, decimals = fit(ends, margin, widths.plot), decimals_for(margin)
     grid = _empty_grid(widths)
-    headings = "  trained minus", axis(scale, look, decimals), HEADING, "verdict", *(BESIDE if widths.wide else ())
+    headings = f"  {subject} minus", axis(scale, look, decimals), HEADING, "verdict", *(BESIDE if widths.wide else ())
     grid.add_row(*(Text(look.say(heading), "dim") for heading in headings))
     for comparison in comparisons:
         grid.add_row(*_row(comparison, scale, look, widths.wide))

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 CLAIMS = {
     "artefact": "this SAE as it is (artefact); not the way it was trained, which needs 3 or more trained seeds",
     "recipe": "this way of training SAEs (recipe), judged over 3 or more trained seeds",
+    "both": "this SAE as it is (artefact); beside it its way of training (recipe), on the baselines' own tokens",
 }
-"""The two claims in words."""
+"""The claims in words."""
 
 QUESTIONS = {
     "range": "is the ceiling far enough above the floor?",
@@ -71,7 +72,8 @@ def _sureness(suite: SuiteResult) -> tuple[str, ...]:
 
 
 def _verdict_lines(suite: SuiteResult, look: Look) -> Group:
-    lines = *((suite.reason,) if suite.reason else ()), *_sureness(suite), gate_words(suite)
+    recipe = (f"recipe ({suite.recipe.arm}): {suite.recipe.verdict}",) if suite.recipe else ()
+    lines = *((suite.reason,) if suite.reason else ()), *_sureness(suite), *recipe, gate_words(suite)
     return Group(*map(look.text, lines))
 
 
@@ -83,7 +85,7 @@ def _suite_grid(suites: Iterable[SuiteResult], look: Look) -> Table:
     for index, suite in enumerate(suites):
         if index:
             grid.add_row("")
-        grid.add_row(look.text(suite.suite, "bold"), look.word(suite.verdict), _verdict_lines(suite, look))
+        grid.add_row(look.text(suite.label, "bold"), look.word(suite.verdict), _verdict_lines(suite, look))
     return grid
 
 
@@ -94,7 +96,7 @@ def verdict_panel(report: CheckReport, look: Look) -> Panel:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold", ratio=1)
     facts.add_row("checked", look.text(report.target))
-    facts.add_row("claim", look.text(CLAIMS[report.claim]))
+    facts.add_row("claim", look.text(CLAIMS["both" if report.recipe else report.claim]))
     if report.advice:
         facts.add_row("to strengthen it" if report.verdict == "PASS" else "to change it", look.text(report.advice[0]))
     suites = _suite_grid(report.suites, look) if report.suites else look.text("No suite was measured.")
@@ -125,7 +127,7 @@ def gate_table(suite: SuiteResult, look: Look) -> Group:
     grid.add_column(overflow="fold", ratio=1)
     for check in suite.gate:
         grid.add_row(*_gate_row(check, look))
-    heading = look.text(f"{suite.suite}: ", "bold").append(gate_words(suite))
+    heading = look.text(f"{suite.label}: ", "bold").append(gate_words(suite))
     return Group(heading, *([grid] if suite.gate else []))
 
 
@@ -155,6 +157,8 @@ def manifest_grid(manifest: Manifest, look: Look) -> Table:
         ("versions", _pairs(manifest.versions, look, " ")),
         ("sha256", _pairs({key: short_hash(value) for key, value in manifest.hashes.items()}, look, " ")),
     ]
+    if manifest.recipe:
+        rows.insert(1, ("recipe", bullets([f"{k}: {v}" for k, v in manifest.recipe.items()], look)))
     if manifest.notes:
         rows.append(("notes", bullets(manifest.notes, look)))
     grid = Table.grid(padding=(0, 2, 0, 0))

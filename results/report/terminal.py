@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from ..outcome import CheckReport, SuiteResult
+    from ..outcome import CheckReport, RecipeClaim, SuiteResult
 
 
 def heading(title: str, look: Look, word: str = "") -> Text:
@@ -40,9 +40,21 @@ def _forest_parts(suite: SuiteResult, look: Look) -> Iterator[RenderableType]:
     yield from evidence_table(rows, look, BESIDE if widths.wide else ())
 
 
+def recipe_parts(recipe: RecipeClaim, look: Look) -> Iterator[RenderableType]:
+    """The second claim of a suite on a given SAE: what its way of training does on the baselines' own tokens."""
+    yield look.text(f"The recipe: {recipe.arm}, trained on the tokens that the baselines had. ", "bold").append_text(
+        look.word(recipe.verdict)
+    )
+    yield look.text(recipe.reason)
+    if recipe.comparisons:
+        widths = layout(recipe.comparisons, look)
+        yield forest(recipe.comparisons, look, widths, subject=recipe.arm)
+    yield ""
+
+
 def suite_parts(suite: SuiteResult, look: Look) -> Iterator[RenderableType]:
     """Everything about one suite, from its verdict to its exploratory comparisons."""
-    yield heading(suite.suite, look, suite.verdict)
+    yield heading(suite.label, look, suite.verdict)
     for line in (suite.reason, f"Judged by {suite.metric}; {suite.unit}."):
         yield look.text(line)
     if suite.note:
@@ -54,6 +66,9 @@ def suite_parts(suite: SuiteResult, look: Look) -> Iterator[RenderableType]:
         yield from _forest_parts(suite, look)
     else:
         yield look.text("Nothing was compared.")
+    if suite.recipe:
+        yield ""
+        yield from recipe_parts(suite.recipe, look)
     if suite.exploratory:
         yield ""
         yield look.text("Exploratory, no part of the verdict (p adjusted by Benjamini-Hochberg):", "dim")

@@ -1,0 +1,122 @@
+"""The two claims on a given SAE: what it does itself, and what its recipe does on the baselines' tokens."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from synthetic_scores import design, scores
+
+from sae_sanity.results.analysis import analyse, conclude, with_holm
+from sae_sanity.results.outcome import Manifest, Skip, Verdict
+from sae_sanity.results.report import from_json, render_text, to_json
+from sae_sanity.results.stats import holm
+
+MANIFEST = Manifest(command="x", config_hash="0", settings={}, versions={}, hashes={}, recipe={"k": "32 (cfg.json)"})
+
+
+def with_retrained(level, *, seeds=3, rng=1):
+    """Scores of one given SAE, its baselines, and of `seeds` retrained ones at a level of their own."""
+    given = scores(0.7, trained_seeds=1)
+    again = scores(level, trained_seeds=seeds, rng=rng)
+    again = again.loc[again["arm"] == "trained"].assign(arm="retrained")
+    # the same documents: differences between clusters are shared by all arms of a check
+    shift = given.loc[given["arm"] == "random"].groupby(["metric", "item", "cluster"])["value"].mean()
+    there = scores(level, rng=rng)
+    there = there.loc[there["arm"] == "random"].groupby(["metric", "item", "cluster"])["value"].mean()
+    keys = pd.MultiIndex.from_frame(again[["metric", "item", "cluster"]])
+    again = again.assign(value=again["value"] + (shift - there).reindex(keys).to_numpy())
+    return pd.concat([given, again], ignore_index=True)
+
+
+def suite_of(level, **options):
+    (suite,) = analyse(with_retrained(level, **options), replace(design(), recipe="retrained"))
+    return suite
+
+
+def test_artefact_and_recipe_are_judged_apart():
+    suite = suite_of(0.7)
+    assert suite.verdict is Verdict.BEATS
+    assert suite.recipe is not None
+    assert suite.recipe.verdict is Verdict.BEATS
+    assert {c.claim for c in suite.comparisons if c.required} == {"artefact"}
+    assert {c.claim for c in suite.recipe.comparisons} == {"recipe"}
+    assert [c.baseline for c in suite.recipe.comparisons] == ["random", "frozen_encoder@iso"]
+
+
+def test_a_released_sae_that_only_had_more_tokens_is_found_out():
+    suite = suite_of(0.55)
+    assert suite.verdict is Verdict.BEATS
+    assert suite.recipe is not None
+    assert suite.recipe.verdict is Verdict.WORSE
+    report = conclude([suite], target="my-sae", manifest=MANIFEST)
+    assert (report.verdict, report.recipe, report.exit_code) == ("PASS", "FAIL", 0)
+    assert report.headline.endswith("Its recipe, retrained on the tokens that the baselines had, does not.")
+    assert any("before crediting the method" in line for line in report.advice)
+
+
+def test_two_seeds_cannot_speak_of_a_recipe():
+    recipe = suite_of(0.7, seeds=2).recipe
+    assert recipe is not None
+    assert (recipe.verdict, recipe.reason) == (
+        Verdict.INCONCLUSIVE,
+        "2 trained seeds cannot speak of a recipe; 3 can",
+    )
+
+
+def test_a_recipe_at_chance_is_no_finding():
+    recipe = suite_of(0.5).recipe  # the level of shuffled labels
+    assert recipe is not None
+    assert recipe.verdict is Verdict.INVALID
+    assert "retrained against @shuffled_labels" in recipe.reason
+
+
+def test_a_suite_that_could_not_tell_says_nothing_of_the_recipe_either():
+    frame = with_retrained(0.7)
+    (suite,) = analyse(frame.loc[frame["arm"] != "permuted_encoder"], replace(design(), recipe="retrained"))
+    assert suite.recipe is not None
+    assert (suite.verdict, suite.recipe.verdict) == (Verdict.INVALID, Verdict.INVALID)
+
+
+def test_without_a_given_sae_there_is_one_claim():
+    (suite,) = analyse(scores(trained_seeds=3), design())
+    report = conclude([suite], target="demo", manifest=MANIFEST)
+    assert (suite.recipe, report.recipe, report.claim) == (None, None, "recipe")
+
+
+def test_holm_counts_the_suites_of_all_saes():
+    suites = [analyse(scores(level, rng=i), design())[0] for i, level in enumerate((0.7, 0.64, 0.63))]
+    adjusted = [suite.p_holm for suite in with_holm(suites)]
+    assert adjusted == pytest.approx(list(holm([suite.p or 0.0 for suite in suites])))
+    assert adjusted != [suite.p_holm for suite in suites]
+
+
+def test_an_sae_that_could_not_be_checked_leaves_the_check_incomplete():
+    (suite,) = analyse(scores(), design())
+    suite = suite.model_copy(update={"subject": "layer_1"})
+    skip = Skip(what="layer_2", reason="a transcoder")
+    whole = conclude([suite], target="rel", manifest=MANIFEST)
+    assert whole.headline == "rel beats every required random baseline in every suite (layer_1: probing)."
+    report = conclude([suite], target="rel", manifest=MANIFEST, skipped=[skip], incomplete=["layer_2"])
+    assert (report.verdict, report.exit_code) == ("INVALID", 4)
+    assert report.headline == "No verdict on rel: not checked: layer_2."
+
+
+def test_a_failure_stands_though_the_check_is_incomplete():
+    (suite,) = analyse(scores(), design())
+    suite = suite.model_copy(update={"verdict": Verdict.WORSE})
+    assert conclude([suite], target="rel", manifest=MANIFEST, incomplete=["x"]).verdict == "FAIL"
+
+
+def test_the_report_shows_both_claims_and_the_recipe_s_sources():
+    suite = suite_of(0.7).model_copy(update={"subject": "layer_1"})
+    report = conclude([suite], target="rel", manifest=MANIFEST)
+    out = io.StringIO()
+    render_text(report, Console(file=out, width=100))
+    text = out.getvalue()
+    for line in ("layer_1: probing", "recipe (retrained): BEATS", "retrained minus", "k: 32 (cfg.json)"):
+        assert line in text
+    assert from_json(to_json(report)) == report
