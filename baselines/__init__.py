@@ -1,9 +1,10 @@
 """How an SAE is made random: one file per baseline, co-training, L0 matching."""
 
-from .architecture import ARCHITECTURES, Shape, new_sae
+from .architecture import ARCHITECTURES, Shape, new_sae, recipe_options
 from .baseline import Baseline, Control
 from .calibration import calibrate_l0, measure_sparsity
 from .inference import to_inference
+from .interface import AnySAE
 from .learner import Learner, new_learner
 from .moments import Moments, measure_moments, random_directions
 from .registry import CONTROLS, baseline_classes, parse_arm
@@ -13,6 +14,7 @@ from .training import train_together
 __all__ = [
     "ARCHITECTURES",
     "CONTROLS",
+    "AnySAE",
     "Baseline",
     "Control",
     "Learner",
@@ -27,6 +29,7 @@ __all__ = [
     "new_sae",
     "parse_arm",
     "random_directions",
+    "recipe_options",
     "to_inference",
     "train_together",
 ]

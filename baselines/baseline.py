@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from sae_lens.saes.sae import SAE, TrainingSAE
+from sae_lens.saes.sae import TrainingSAE
 
 from .architecture import Shape, new_sae
+from .interface import AnySAE
 from .moments import Init, Moments, random_directions
 
 Claim = Literal["encoder", "decoder"]
+
+NO_ENCODER = "matching_pursuit has no encoder: its latents are found with W_dec"
+"""Why what fixes or breaks `W_enc` does not exist for this architecture."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class Baseline:
         """
         raise ValueError(f"it has no variants, {variant!r} was asked for")
 
+    @classmethod
+    def applies_to(cls, architecture: str) -> str:
+        """Return why the baseline does not exist for a training architecture, in one line; "" where it does."""
+        return NO_ENCODER if architecture == "matching_pursuit" and "W_enc" in cls.frozen else ""
+
     @property
     def arm(self) -> str:
         """Name of the arm, with its variant after `@`."""
@@ -53,7 +62,13 @@ class Baseline:
         return "iso"
 
     def start(self, shape: Shape, moments: Moments, seed: int) -> TrainingSAE[Any]:
-        """Make the SAE at step 0. Arms with one seed and one `init` start from the same directions."""
+        """Make the SAE at step 0. Arms with one seed and one `init` start from the same directions.
+
+        Raises:
+            ValueError: where the baseline does not exist for the architecture, or the shape contradicts itself.
+        """
+        if reason := self.applies_to(shape.architecture):
+            raise ValueError(f"{self.arm} does not exist for {shape.architecture}: {reason}")
         generator = torch.Generator().manual_seed(seed)
         sae = new_sae(shape, random_directions(shape.d_sae, moments, self.init, generator), moments)
         for name in self.frozen:
@@ -75,11 +90,20 @@ class Control:
     summary: ClassVar[str] = ""
     """One line for `sae-sanity list`."""
 
+    @classmethod
+    def applies_to(cls, architecture: str) -> str:
+        """Return why the control does not exist for an architecture, in one line; "" where it does.
+
+        Args:
+            architecture: of SAELens (training or inference), or "foreign" for an SAE that is none of SAELens'.
+        """
+        return ""
+
     @property
     def arm(self) -> str:
         """Name of the arm."""
         return self.name
 
-    def derive(self, sae: SAE[Any], generator: torch.Generator) -> SAE[Any]:
+    def derive(self, sae: AnySAE, generator: torch.Generator) -> AnySAE:
         """Make the control from an inference SAE, which is left as it is."""
         raise TypeError(f"{type(self).__name__} does not say how it is derived")

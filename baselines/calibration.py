@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from sae_lens.saes.gated_sae import GatedSAE
 from sae_lens.saes.jumprelu_sae import JumpReLUSAE
+from sae_lens.saes.matching_pursuit_sae import MatchingPursuitSAE
 from sae_lens.saes.sae import SAE
 from sae_lens.saes.standard_sae import StandardSAE
+
+from .interface import AnySAE
+from .pursuit import MOST_PICKS, picks, stopping_rule
 
 Chunks = Iterable[Float[torch.Tensor, "tokens d_in"]]
 
@@ -25,8 +31,8 @@ class Sparsity(NamedTuple):
 
 
 @torch.no_grad()
-def measure_sparsity(sae: SAE[Any], chunks: Chunks) -> Sparsity:
-    """Measure L0 and the share of dead latents over all tokens of `chunks`.
+def measure_sparsity(sae: AnySAE, chunks: Chunks) -> Sparsity:
+    """Measure L0 and the share of dead latents over all tokens of `chunks`; a negative latent is an active one.
 
     Raises:
         ValueError: when there are no tokens.
@@ -34,17 +40,23 @@ def measure_sparsity(sae: SAE[Any], chunks: Chunks) -> Sparsity:
     tokens, active = 0, torch.zeros(sae.cfg.d_sae, dtype=torch.int64)
     for chunk in chunks:
         tokens += len(chunk)
-        active += (sae.encode(chunk) != 0).sum(0)
+        active += (sae.encode(chunk) != 0).sum(0).cpu()
     if tokens == 0:
         raise ValueError("no tokens to measure L0 on: 0, at least 1 is needed")
     return Sparsity(float(active.sum()) / tokens, float((active == 0).double().mean()))
 
 
-def _over_threshold(sae: SAE[Any], hidden: torch.Tensor) -> torch.Tensor:
+def _over_threshold(sae: SAE[Any], x: torch.Tensor) -> Float[torch.Tensor, "tokens d_sae"]:
+    """By how much each latent is over what decides its activity; -inf where moving that could not make it fire."""
+    hidden = sae.process_sae_in(x) @ sae.W_enc
     # JumpReLU applies a ReLU as well, so no threshold can make a negative pre-activation fire; a bias can.
     if isinstance(sae, JumpReLUSAE):
+        hidden = hidden + sae.b_enc
         return torch.where(hidden > 0, hidden - sae.threshold, -torch.inf)
-    return hidden
+    # The gate decides, but a latent whose magnitude is cut off by the ReLU stays silent behind an open gate.
+    if isinstance(sae, GatedSAE):
+        return torch.where(hidden * sae.r_mag.exp() + sae.b_mag > 0, hidden + sae.b_gate, -torch.inf)
+    return hidden + sae.b_enc  # type: ignore[operator]
 
 
 def _largest(values: np.ndarray, keep: int) -> np.ndarray:
@@ -60,9 +72,8 @@ def excess_at_l0(sae: SAE[Any], chunks: Chunks, l0: float, *, n_tokens: int) -> 
     """
     active, best = round(n_tokens * l0), np.empty(0, dtype=np.float32)
     for chunk in chunks:
-        hidden = sae.process_sae_in(chunk) @ sae.W_enc + cast("torch.Tensor", sae.b_enc)
-        over = _over_threshold(sae, hidden)
-        largest = _largest(over.flatten().numpy(), active + 1)
+        over = _over_threshold(sae, chunk)
+        largest = _largest(over.flatten().cpu().numpy(), active + 1)
         best = _largest(np.concatenate([best, largest]), active + 1)
     ordered = np.sort(best)[::-1]
     # Between the last value that stays active and the first that does not: rounding can flip neither.
@@ -70,14 +81,19 @@ def excess_at_l0(sae: SAE[Any], chunks: Chunks, l0: float, *, n_tokens: int) -> 
 
 
 @torch.no_grad()
-def calibrate_l0(sae: SAE[Any], chunks: Chunks, l0: float, *, n_tokens: int) -> None:
+def calibrate_l0(sae: AnySAE, chunks: Chunks, l0: float, *, n_tokens: int) -> None:
     """Set the threshold of `sae` in place so that its mean L0 over `chunks`, `n_tokens` tokens in all, is `l0`.
 
-    JumpReLU (and so BatchTopK, which SAELens saves as JumpReLU with a lagging threshold): one amount is added to all
-    thresholds, never below 0. Standard: one amount is taken from all of `b_enc`, which also shrinks the activations.
-    TopK has k and is left as it is.
+    JumpReLU (and so BatchTopK and Matryoshka, which SAELens saves as JumpReLU with a lagging threshold): one amount
+    is added to all thresholds, never below 0. Standard: one amount is taken from all of `b_enc`, which also shrinks
+    the activations. Gated: one amount is taken from all of `b_gate`; magnitudes stay as they are. Matching pursuit:
+    the fewest iterations that reach the L0, and the residual threshold that trims what they are over. TopK and
+    AbsTopK have k and are left as they are, and so is an SAE that is none of SAELens'. Where the L0 is out of
+    reach, the SAE keeps what comes nearest or stays as it is: its measured L0 then says that it is not matched.
     """
-    if not isinstance(sae, JumpReLUSAE | StandardSAE):
+    if isinstance(sae, MatchingPursuitSAE):
+        _calibrate_pursuit(sae, chunks, l0)
+    if not isinstance(sae, JumpReLUSAE | StandardSAE | GatedSAE):
         return
     excess = excess_at_l0(sae, chunks, l0, n_tokens=n_tokens)
     if not np.isfinite(excess):
@@ -85,4 +101,14 @@ def calibrate_l0(sae: SAE[Any], chunks: Chunks, l0: float, *, n_tokens: int) -> 
     if isinstance(sae, JumpReLUSAE):
         sae.threshold.copy_((sae.threshold + excess).clamp(min=0))
     else:
-        sae.b_enc.sub_(excess)
+        bias = sae.b_gate if isinstance(sae, GatedSAE) else sae.b_enc
+        bias.sub_(excess)
+
+
+def _calibrate_pursuit(sae: MatchingPursuitSAE, chunks: Chunks, l0: float) -> None:
+    most = math.ceil(MOST_PICKS * l0)
+    rule = stopping_rule(torch.cat([picks(sae, chunk, most) for chunk in chunks]), l0)
+    if rule is not None:
+        sae.cfg.max_iterations, sae.cfg.residual_threshold = rule
+    else:
+        sae.cfg.max_iterations, sae.cfg.residual_threshold = most, 0.0

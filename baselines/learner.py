@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE
+from sae_lens.saes.gated_sae import GatedTrainingSAE
 from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE
 from sae_lens.saes.sae import TrainingSAE, TrainStepInput
 from sae_lens.saes.standard_sae import StandardTrainingSAE
@@ -20,7 +21,7 @@ from .moments import Moments
 from .schedule import Schedule
 
 CONTROLLER_GAIN = 0.03
-"""Step of the log coefficient per unit of log(L0 / target): about 1 / 30 steps to follow, slower than Adam settles."""
+"""Step of the log of what is controlled per unit of log(L0 / target): about 30 steps, slower than Adam settles."""
 
 CLIP_NORM = 1.0
 """Gradient norm at which SAELens' trainer clips."""
@@ -40,17 +41,17 @@ class Learner:
     seed: int
     """Seed of its start."""
     sae: TrainingSAE[Any]
-    """The SAE in training, on activations scaled to norm sqrt(d_in)."""
+    """The SAE in training, on activations of norm about sqrt(d_in) (`Moments.seen`)."""
     start: Float[torch.Tensor, "d_sae d_in"]
     """`W_dec` at step 0."""
     target_l0: float
-    """What the controller of the sparsity coefficient aims at."""
+    """What the controller of the sparsity coefficient (JumpReLU: of the thresholds) aims at."""
     since_fired: torch.Tensor
     """Steps since each latent fired, [d_sae]."""
     optimizer: torch.optim.Adam
     """Adam over what is not frozen."""
     coefficient: float = 1.0
-    """Current sparsity coefficient (unused by the TopK family)."""
+    """Current sparsity coefficient (unused by TopK and its kin, constant for JumpReLU: its thresholds move)."""
 
     @property
     def name(self) -> str:
@@ -58,7 +59,7 @@ class Learner:
         return f"{self.baseline.arm}-{self.seed}"
 
     def step(self, batch: Float[torch.Tensor, "batch d_in"], schedule: Schedule, step: int) -> float:
-        """Take one optimiser step on scaled activations and return the loss."""
+        """Take one optimiser step on activations from `Moments.seen` and return the loss."""
         self.sae.train()
         self.optimizer.param_groups[0]["lr"] = schedule.rate(step)
         output = self.sae.training_forward_pass(
@@ -82,8 +83,13 @@ class Learner:
         active = acts != 0
         self.since_fired += 1
         self.since_fired[active.any(0)] = 0
-        error = log_error(float(active.sum()) / len(acts), self.target_l0)
-        self.coefficient *= math.exp(CONTROLLER_GAIN * error)
+        factor = math.exp(CONTROLLER_GAIN * log_error(float(active.sum()) / len(acts), self.target_l0))
+        if isinstance(self.sae, JumpReLUTrainingSAE):
+            # Its coefficient reaches L0 only through thresholds that Adam moves by lr a step, and only for
+            # pre-activations inside the bandwidth: too slow for a short run. So the thresholds themselves are moved.
+            self.sae.threshold.data.mul_(factor)
+        else:
+            self.coefficient *= factor
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that changes while training, as tensors (safetensors can hold it; nothing is pickled)."""
@@ -118,7 +124,7 @@ def new_learner(
         shape: size, sparsity, architecture.
         moments: of the training activations.
         seed: of the random directions.
-        first: one scaled batch, on which thresholds are set so that every arm starts at the target L0.
+        first: one batch from `moments.seen`, on which thresholds are set so that every arm starts at the target L0.
     """
     sae = baseline.start(shape, moments, seed)
     set_first_threshold(sae, first, shape.l0)
@@ -132,7 +138,10 @@ def new_learner(
 
 @torch.no_grad()
 def set_first_threshold(sae: TrainingSAE[Any], batch: Float[torch.Tensor, "batch d_in"], l0: float) -> None:
-    """Set JumpReLU's threshold, BatchTopK's inference threshold or Standard's bias so that `batch` has the wanted L0.
+    """Set JumpReLU's threshold, BatchTopK's inference threshold, Standard's bias or the gate's so that L0 is met.
+
+    Gated: only the gate's bias moves, so that magnitudes are those of the projection. The TopK family and matching
+    pursuit have k.
 
     In a short run neither Adam (about lr per step) nor SAELens' moving average gets there from its default.
     """
@@ -144,3 +153,5 @@ def set_first_threshold(sae: TrainingSAE[Any], batch: Float[torch.Tensor, "batch
         sae.topk_threshold.fill_(threshold)
     if isinstance(sae, StandardTrainingSAE):
         sae.b_enc.sub_(threshold)
+    if isinstance(sae, GatedTrainingSAE):
+        sae.b_gate.sub_(threshold)

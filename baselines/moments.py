@@ -9,6 +9,8 @@ from typing import Literal, cast, get_args
 import torch
 from jaxtyping import Float
 
+from .normalisation import normalise, run_time_kind
+
 Init = Literal["iso", "cov"]
 
 
@@ -25,25 +27,39 @@ def parse_init(text: str) -> Init:
 
 @dataclass(frozen=True)
 class Moments:
-    """First and second moments of the training activations."""
+    """First and second moments of the training activations, in the space that the SAEs' weights live in."""
 
     mean: Float[torch.Tensor, " d_in"]
     """Mean activation."""
     covariance: Float[torch.Tensor, "d_in d_in"]
     """Covariance."""
     scale: float
-    """Factor that makes the mean norm sqrt(d_in), SAELens' `expected_average_only_in`."""
+    """Factor that makes the mean norm sqrt(d_in), SAELens' `expected_average_only_in`; 1 in a run-time space."""
+    space: str = "none"
+    """Run-time normalisation that the activations went through before these moments were taken, or "none"."""
+
+    def seen(self, batch: Float[torch.Tensor, "batch d_in"]) -> Float[torch.Tensor, "batch d_in"]:
+        """Return raw activations as an SAE in training sees them: normalised or scaled, mean norm about sqrt(d_in)."""
+        return normalise(batch, self.space) * self.scale
 
 
-def measure_moments(batches: Iterable[Float[torch.Tensor, "batch d_in"]]) -> Moments:
-    """Accumulate the moments in float64 over batches of activations, in one pass.
+def measure_moments(
+    batches: Iterable[Float[torch.Tensor, "batch d_in"]], *, normalize_activations: str = "none"
+) -> Moments:
+    """Accumulate the moments in float64 over batches of raw activations, in one pass.
+
+    Args:
+        batches: raw activations.
+        normalize_activations: of the SAEs that the moments are for (`Shape.normalize_activations`). Where it stays
+            at run time, `b_dec` and all directions live behind it, and so do the moments.
 
     Raises:
-        ValueError: when there are no activations.
+        ValueError: when there are no activations, or for an unknown normalisation.
     """
+    space = run_time_kind(normalize_activations)
     count, norms, total, outer = 0, 0.0, torch.zeros(()), torch.zeros(())
     for batch in batches:
-        rows = batch.double()
+        rows = normalise(batch, space).double()
         count += len(rows)
         norms += float(rows.norm(dim=-1).sum())
         total = total + rows.sum(0)
@@ -52,8 +68,9 @@ def measure_moments(batches: Iterable[Float[torch.Tensor, "batch d_in"]]) -> Mom
         raise ValueError("no activations to take moments of: 0 tokens, at least 1 is needed")
     mean = total / count
     covariance = outer / count - torch.outer(mean, mean)
-    d_in = len(mean)
-    return Moments(mean.float(), covariance.float(), d_in**0.5 * count / norms)
+    # A normalised activation has norm sqrt(d_in) already, and a scale of its input would change nothing.
+    scale = len(mean) ** 0.5 * count / norms if space == "none" else 1.0
+    return Moments(mean.float(), covariance.float(), scale, space)
 
 
 def random_directions(

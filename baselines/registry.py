@@ -15,6 +15,7 @@ from .permuted_decoder import PermutedDecoder
 from .permuted_encoder import PermutedEncoder
 from .random import Random
 from .random_latents import RandomLatents
+from .retrained import Retrained
 from .soft_frozen import SoftFrozen
 from .trained import Trained
 
@@ -27,7 +28,7 @@ CONTROLS: Mapping[str, Control] = {c.name: c for c in (PermutedDecoder(), Permut
 @cache
 def baseline_classes() -> Mapping[str, type[Baseline]]:
     """Return every baseline class by name, built in or installed by a plug-in."""
-    built_in = {c.name: c for c in (Trained, FrozenDecoder, SoftFrozen, FrozenEncoder, Random)}
+    built_in = {c.name: c for c in (Trained, Retrained, FrozenDecoder, SoftFrozen, FrozenEncoder, Random)}
     plug_ins: dict[str, type[Baseline]] = {p.name: p.load() for p in entry_points(group=GROUP)}
     return plug_ins | built_in
 

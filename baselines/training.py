@@ -90,7 +90,7 @@ def train_together(
     Args:
         learners: the arms; each takes every batch once.
         stream: batches of raw activations from a given step on.
-        moments: their `scale` is applied to every batch.
+        moments: `seen` of them is what the arms are given of every batch.
         schedule: steps and learning rate.
         checkpoint: file to keep the state in, or None.
         key: what the checkpoint belongs to; one with another key is ignored.
@@ -101,9 +101,9 @@ def train_together(
     saved_at = clock()
     with fast_matmul():
         for step, batch in zip(range(done, schedule.steps), stream(done), strict=False):
-            scaled = batch * moments.scale
+            seen = moments.seen(batch)
             for learner in learners:
-                learner.step(scaled, schedule, step)
+                learner.step(seen, schedule, step)
             on_step(step + 1)
             # The last step is always kept: what is done with the finished arms may be interrupted too.
             if checkpoint and (clock() - saved_at > CHECKPOINT_SECONDS or step + 1 == schedule.steps):

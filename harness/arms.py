@@ -1,18 +1,15 @@
-"""Make the SAEs of a plan and keep them: ordinary SAELens folders, each with a small record beside the weights."""
+"""Make the SAEs of a plan: take the one under test, train, draw, derive, match L0, measure, keep."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from sae_lens.saes.sae import SAE
+from torch import nn
 
 from ..baselines import (
     CONTROLS,
@@ -28,19 +25,22 @@ from ..baselines import (
     to_inference,
     train_together,
 )
+from ..baselines.wrap import BadSAE, in_raw_space, load_folder, shape_of
 from ..results.design import ArmFacts
 from ..results.store import content_key
+from .arm_store import ArmStore
+from .baseline_store import BaselineStore, Kept, fitting
 from .errors import UsageError
 from .plan import ArmSeed, Plan
 from .progress import Progress
 from .record import versions
+from .shared_baselines import fetch_folder
 
 if TYPE_CHECKING:
+    from ..baselines.wrap import Artefact
     from ..suites.activations import ActivationSet
 
-RECORD = "arm.json"
-WEIGHTS = "sae_weights.safetensors"
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Raised when a change of `baselines/` changes trained weights."""
 
 _MOMENT_BATCHES = 32
@@ -48,7 +48,7 @@ _MOMENT_BATCHES = 32
 
 @dataclass(frozen=True)
 class Material:
-    """The activations that arms are made from."""
+    """What arms are made from."""
 
     train: ActivationSet
     """What they learn from."""
@@ -58,123 +58,172 @@ class Material:
     """Where L0 and dead latents are measured."""
     model_name: str
     """Recorded in the saved SAEs."""
-
-
-class ArmStore:
-    """The folder `arms/` of a results folder: `arms/<arm>/seed-<n>/`, readable by `SAE.load_from_disk`."""
-
-    def __init__(self, folder: Path) -> None:
-        """Use `folder`, which is made when something is written."""
-        self.folder = folder
-
-    def path(self, sae: ArmSeed) -> Path:
-        """Folder of one SAE."""
-        return self.folder / sae.arm / f"seed-{sae.seed}"
-
-    def record(self, sae: ArmSeed) -> dict[str, Any] | None:
-        """Return what was written beside the weights, or None where the SAE is not finished.
-
-        Raises:
-            UsageError: when the record is damaged.
-        """
-        path = self.path(sae) / RECORD
-        if not path.exists():
-            return None
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            return record if {"key", "weights", "facts"} <= record.keys() else _damaged(path)
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-            return _damaged(path)
-
-    def has(self, sae: ArmSeed, key: str) -> bool:
-        """Whether the SAE with this content key is finished."""
-        record = self.record(sae)
-        return record is not None and record["key"] == key
-
-    def load(self, sae: ArmSeed) -> SAE[Any]:
-        """Load an SAE with SAELens' own call, after checking its bytes.
-
-        Raises:
-            UsageError: when the weights are not those that were written.
-        """
-        record, path = self.record(sae), self.path(sae)
-        if record is None or not (path / WEIGHTS).exists() or _sha256(path / WEIGHTS) != record["weights"]:
-            _damaged(path / WEIGHTS)
-        return SAE.load_from_disk(path)
-
-    def facts(self, sae: ArmSeed) -> ArmFacts:
-        """L0 and dead share of a finished SAE."""
-        record = self.record(sae)
-        return ArmFacts(**record["facts"]) if record else _damaged(self.path(sae) / RECORD)
-
-    def write(self, sae: ArmSeed, model: SAE[Any], facts: ArmFacts, key: str) -> None:
-        """Write an SAE: weights and config by SAELens, then the record; the folder appears whole or not at all."""
-        final = self.path(sae)
-        temporary = final.with_name(final.name + ".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(final, ignore_errors=True)
-        model.save_model(temporary)
-        record = {"key": key, "weights": _sha256(temporary / WEIGHTS), "facts": vars(facts)}
-        (temporary / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(temporary, final)
-
-
-def _damaged(path: Path) -> Any:  # noqa: ANN401  # never returns
-    raise UsageError(f"{path} is damaged; delete the folder {path.parent} and run the same command again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    texts: str = ""
+    """sha256 of the training texts."""
+    artefact: Artefact | None = None
+    """The SAE under test, where it exists already."""
+    model_sha256: str = ""
+    """sha256 of the language model's weights."""
 
 
 class ArmMaker:
     """Makes what a plan needs and the store does not have yet."""
 
-    def __init__(self, plan: Plan, material: Material, store: ArmStore, progress: Progress) -> None:
-        """Prepare; nothing is computed before `make`."""
-        settings = plan.settings
+    def __init__(
+        self, plan: Plan, material: Material, store: ArmStore, progress: Progress, kept: BaselineStore | None = None
+    ) -> None:
+        """Prepare; nothing is computed before `make`.
+
+        Args:
+            plan: which SAEs.
+            material: activations, and the SAE under test where there is one.
+            store: where the SAEs of this check are written.
+            progress: told about every stage.
+            kept: trained arms of earlier checks; by default the user's own store.
+        """
         self.plan, self.material, self.store, self.progress = plan, material, store, progress
-        self.shape = Shape(
-            settings.architecture,
-            material.train.d_in,
-            settings.d_sae,
-            settings.l0,
-            settings.hook_name,
-            material.model_name,
-        )
-        self.schedule = Schedule(plan.steps, settings.batch_size, settings.lr)
+        self.kept = BaselineStore.of_user() if kept is None else kept
+        self.schedule = Schedule(plan.steps, plan.settings.batch_size, plan.settings.lr)
+        self.store.rebuild = self._rebuild
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean, covariance and scale of the first training batches, behind the SAE's own normalisation."""
+        first = (batch for batch, _ in zip(self._stream(0), range(_MOMENT_BATCHES), strict=False))
+        given = self.material.artefact
+        kind = given.recipe.get("normalize_activations", "none") if given else "none"
+        return measure_moments(first, normalize_activations=kind)
+
+    @cached_property
+    def artefact(self) -> Artefact:
+        """The given SAE, made to read and write raw activations."""
+        assert self.material.artefact is not None  # noqa: S101
+        return in_raw_space(self.material.artefact, self.moments.scale)
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Size, sparsity and architecture of every arm that is made here; the L0 of a given SAE is measured first."""
+        settings, train = self.plan.settings, self.material.train
+        if self.material.artefact is None:
+            assert settings.l0 is not None  # noqa: S101
+            sizes = (train.d_in, settings.d_sae, settings.l0)
+            return Shape(settings.architecture, *sizes, settings.hook_name, self.material.model_name)
+        # `adopt` put the SAE's own architecture into the settings, unless the user wants another one.
+        recipe = self.material.artefact.recipe.with_values("setting", architecture=settings.architecture)
+        try:
+            shape = shape_of(recipe, l0=self._given_l0())
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        return replace(shape, hook_name=settings.hook_name, model_name=self.material.model_name)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """How trained arms are made, in words that another person's check can be compared by."""
+        shape, settings = self.shape, self.plan.settings
+        return {
+            "model": shape.model_name,
+            "hook_name": shape.hook_name,
+            "d_in": shape.d_in,
+            "d_sae": shape.d_sae,
+            "architecture": shape.architecture,
+            "l0": shape.l0,
+            "normalize_activations": shape.normalize_activations,
+            "apply_b_dec_to_input": shape.apply_b_dec_to_input,
+            "options": [list(option) for option in shape.options],
+            "context_size": settings.context_size,
+            "prepend_bos": settings.prepend_bos,
+            "tokens": self.schedule.steps * self.schedule.batch_size,
+            "batch_size": self.schedule.batch_size,
+            "lr": self.schedule.lr,
+            "order": settings.seed,
+            "texts": self.material.texts,
+            "model_sha256": self.material.model_sha256,
+        }
 
     def key(self, sae: ArmSeed) -> str:
         """Content key of one SAE: recipe, data and code, never a file name."""
-        return content_key(
-            {
-                "arm": sae.arm,
-                "seed": sae.seed,
-                "shape": vars(self.shape),
-                "schedule": vars(self.schedule),
-                "data": [self.material.train.key, self.material.calibration.key, self.material.held_out.key],
-                "order": self.plan.settings.seed,
-                "code": TRAINING_VERSION,
-                "versions": versions(),
-            }
-        )
+        ingredients = {
+            "arm": sae.arm,
+            "seed": sae.seed,
+            "data": [self.material.train.key, self.material.calibration.key, self.material.held_out.key],
+            "code": TRAINING_VERSION,
+            "versions": versions(),
+        }
+        if self.material.artefact is not None and sae.arm in (self.plan.under_test, *self.plan.controls):
+            # What is measured of it depends on the L0 that is aimed at, not on how baselines are trained.
+            return content_key(ingredients | {"artefact": self.material.artefact.sha256, "l0": self._aim})
+        ingredients |= {"shape": vars(self.shape), "schedule": vars(self.schedule), "order": self.plan.settings.seed}
+        imported = self._imports.get((sae.arm, sae.seed))
+        return content_key(ingredients | ({"imported": str(imported.recipe)} if imported else {}))
 
     def make(self) -> tuple[ArmFacts, ...]:
         """Make every missing SAE and return the facts of all, in the plan's order."""
+        self._adopt()
         missing = self._missing()
         if missing:
-            moments = measure_moments(self._first_batches())
-            self._train([(b, s) for b in self.plan.trained for s in self.plan.seeds], missing, moments)
-            self._draw(missing, moments)
+            self._import(missing)
+            self._reuse(missing)
+            self._train([(b, s) for b in self.plan.trained for s in self.plan.seeds], missing)
+            self._draw(missing)
             self._derive(missing)
         return tuple(self.store.facts(s) for s in self.plan.saes())
+
+    @property
+    def _aim(self) -> float | None:
+        """L0 that the user asks for; None for that of the given SAE."""
+        return self.plan.settings.l0
+
+    def _given_l0(self) -> float:
+        if self._aim is not None:
+            return self._aim
+        self._adopt()
+        return self.store.facts(ArmSeed(self.plan.under_test, self.plan.test_seeds[0])).l0
+
+    def _adopt(self) -> None:
+        """Take the given SAE as the arm under test and measure its L0, unless that has been done."""
+        if self.material.artefact is None:
+            return
+        arm = ArmSeed(self.plan.under_test, self.plan.test_seeds[0])
+        if self.store.has(arm, self.key(arm)):
+            return
+        sae = self.artefact.sae
+        sparsity = measure_sparsity(sae, _acts(self.material.held_out))
+        if sparsity.l0 == 0:
+            raise UsageError(f"{self.artefact.name}: no latent is ever active on the held-out texts; is this its hook?")
+        target = self._aim or sparsity.l0
+        note = _l0_note(self.artefact, sparsity.l0)
+        facts = ArmFacts(arm.arm, arm.seed, sparsity.l0, target, sparsity.dead_share, note)
+        self.store.write(facts, sae, self.key(arm), {"artefact": self.artefact.sha256})
 
     def _missing(self) -> list[ArmSeed]:
         """SAEs that are not there, and the controls of every trained one that is not: they are made from it."""
         absent = [s for s in self.plan.saes() if not self.store.has(s, self.key(s))]
-        parents = {s.seed for s in absent if s.arm == self.plan.trained[0].arm}
+        parents = {s.seed for s in absent if s.arm == self.plan.under_test}
         return [s for s in self.plan.saes() if s in absent or (s.arm in CONTROLS and s.seed in parents)]
+
+    @cached_property
+    def _imports(self) -> dict[tuple[str, int], Kept]:
+        """Somebody else's baselines that fit, if the user named some."""
+        source = self.plan.settings.baselines_from
+        return fitting(fetch_folder(source), self.recipe, source) if source else {}
+
+    def _import(self, missing: list[ArmSeed]) -> None:
+        for sae in [s for s in missing if (s.arm, s.seed) in self._imports]:
+            kept = self._imports[sae.arm, sae.seed]
+            try:
+                loaded = load_folder(kept.path, name=sae.arm).sae
+            except BadSAE as error:
+                raise UsageError(f"baselines_from: {error}") from None
+            self._match_and_write(sae, loaded, recalibrate=True, note="trained elsewhere (baselines_from)")
+            missing.remove(sae)
+
+    def _reuse(self, missing: list[ArmSeed]) -> None:
+        """Take trained arms of earlier checks; their key says that training them again would give the same bytes."""
+        names = {baseline.arm for baseline in self.plan.trained}
+        for sae in [s for s in missing if s.arm in names]:
+            if found := self.kept.find(self.key(sae)):
+                self.store.take(sae, found)
+                missing.remove(sae)
 
     def _stream(self, start: int) -> Iterator[torch.Tensor]:
         batches = self.material.train.batches(
@@ -184,26 +233,23 @@ class ArmMaker:
             next(batches)
         return batches
 
-    def _first_batches(self) -> Iterator[torch.Tensor]:
-        return (batch for batch, _ in zip(self._stream(0), range(_MOMENT_BATCHES), strict=False))
+    def _learner(self, baseline: Baseline, seed: int) -> Learner:
+        first = self.moments.seen(next(self._stream(0)))
+        return new_learner(baseline, self.shape, self.moments, seed, first)
 
-    def _learner(self, baseline: Baseline, seed: int, moments: Moments) -> Learner:
-        first = next(self._stream(0)) * moments.scale
-        return new_learner(baseline, self.shape, moments, seed, first)
-
-    def _train(self, wanted: list[tuple[Baseline, int]], missing: list[ArmSeed], moments: Moments) -> None:
+    def _train(self, wanted: list[tuple[Baseline, int]], missing: list[ArmSeed]) -> None:
         # The key names all arms, so that a run killed after some were written still finds the others' state.
         key = content_key({"arms": [self.key(ArmSeed(b.arm, s)) for b, s in wanted]})
         wanted = [(b, s) for b, s in wanted if ArmSeed(b.arm, s) in missing]
         if not wanted:
             return
-        learners = [self._learner(baseline, seed, moments) for baseline, seed in wanted]
+        learners = [self._learner(baseline, seed) for baseline, seed in wanted]
         checkpoint = self.store.folder / "training.safetensors"
         self.progress.start(f"training {len(learners)} SAEs together", self.schedule.steps)
         train_together(
             learners,
             self._stream,
-            moments,
+            self.moments,
             self.schedule,
             checkpoint=checkpoint,
             key=key,
@@ -211,37 +257,54 @@ class ArmMaker:
         )
         self.progress.finish()
         for learner in learners:
-            self._keep(learner, moments)
+            self._keep(learner)
         checkpoint.unlink(missing_ok=True)
 
-    def _draw(self, missing: list[ArmSeed], moments: Moments) -> None:
+    def _draw(self, missing: list[ArmSeed]) -> None:
         for baseline in self.plan.untrained:
             for seed in self.plan.random_seeds:
                 if ArmSeed(baseline.arm, seed) in missing:
-                    self._keep(self._learner(baseline, seed, moments), moments)
+                    self._keep(self._learner(baseline, seed))
 
-    def _keep(self, learner: Learner, moments: Moments) -> None:
-        """Match the L0 of a finished arm, measure it, write it."""
-        sae = to_inference(learner.sae, moments)
-        self._match_and_write(ArmSeed(learner.baseline.arm, learner.seed), sae, recalibrate=True)
+    def _keep(self, learner: Learner) -> None:
+        """Match the L0 of a finished arm, measure it, write it; what cost training is kept for later checks too."""
+        sae, name = to_inference(learner.sae, self.moments), ArmSeed(learner.baseline.arm, learner.seed)
+        self._match_and_write(name, sae, recalibrate=True)
+        if learner.baseline.trains:
+            self.kept.keep(self.store.path(name), self.key(name))
 
     def _derive(self, missing: list[ArmSeed]) -> None:
         for name in self.plan.controls:
-            for seed in self.plan.seeds:
+            for seed in self.plan.test_seeds:
                 if (control := ArmSeed(name, seed)) in missing:
-                    trained = self.store.load(ArmSeed(self.plan.trained[0].arm, seed))
-                    sae = CONTROLS[name].derive(trained, torch.Generator().manual_seed(seed))
-                    self._match_and_write(control, sae, recalibrate=CONTROLS[name].recalibrate)
+                    self._match_and_write(control, self._control(control), recalibrate=CONTROLS[name].recalibrate)
 
-    def _match_and_write(self, name: ArmSeed, sae: SAE[Any], *, recalibrate: bool) -> None:
-        target = self.shape.l0
+    def _control(self, control: ArmSeed) -> SAE[Any] | nn.Module:
+        trained = self.store.load(ArmSeed(self.plan.under_test, control.seed))
+        return CONTROLS[control.arm].derive(trained, torch.Generator().manual_seed(control.seed))
+
+    def _rebuild(self, sae: ArmSeed) -> nn.Module:
+        """Make again what SAELens could not save."""
+        return self.artefact.sae if sae.arm == self.plan.under_test else self._control(sae)
+
+    def _match_and_write(self, name: ArmSeed, sae: SAE[Any] | nn.Module, *, recalibrate: bool, note: str = "") -> None:
+        target = self.shape.l0 if self.material.artefact is None else self._given_l0()
         if recalibrate:
             calibration = self.material.calibration
             calibrate_l0(sae, _acts(calibration), target, n_tokens=calibration.n_tokens)
         sparsity = measure_sparsity(sae, _acts(self.material.held_out))
-        sae.cfg.metadata.l0 = sparsity.l0
-        facts = ArmFacts(name.arm, name.seed, sparsity.l0, target, sparsity.dead_share)
-        self.store.write(name, sae, facts, self.key(name))
+        if isinstance(sae, SAE):
+            sae.cfg.metadata.l0 = sparsity.l0
+        facts = ArmFacts(name.arm, name.seed, sparsity.l0, target, sparsity.dead_share, note)
+        about = {"recipe": self.recipe} if name.arm in {b.arm for b in self.plan.trained} else {}
+        self.store.write(facts, sae, self.key(name), about)
+
+
+def _l0_note(artefact: Artefact, measured: float) -> str:
+    recorded = artefact.recipe.get("l0")
+    if not recorded or abs(recorded - measured) <= 0.05 * recorded:
+        return ""
+    return f"L0 {measured:.4g} measured here, {recorded:.4g} by its {artefact.recipe.source('l0')}"
 
 
 def _acts(activations: ActivationSet) -> Iterator[torch.Tensor]:

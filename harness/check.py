@@ -1,59 +1,155 @@
-"""One check from settings to report: validate, prepare, run, judge."""
+"""One check from settings to report: find the SAEs, validate, prepare, run, judge."""
 
 from __future__ import annotations
 
+import difflib
 import fcntl
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from platformdirs import user_cache_path
 
 from ..baselines import ARCHITECTURES
-from ..results.outcome import CheckReport
+from ..results.outcome import CheckReport, Skip
 from ..results.store import Store
+from .adopt import adopt, explain
+from .baseline_store import cache_folder
 from .config import Settings, profile_defaults
 from .design import left_out_nulls
 from .errors import UsageError, unknown
 from .measures import check_suites, make_suites
 from .plan import Plan, make_plan
 from .progress import Progress
-from .record import RunRecord, config_hash, identity, make_manifest, report_of, save_record
+from .record import (
+    RunRecord,
+    Several,
+    config_hash,
+    identity,
+    make_manifest,
+    report_of,
+    save_record,
+    save_several,
+    several_report,
+)
 from .run import Runner
 from .subject import TARGETS, make_subject
+from .targets import locate
+
+if TYPE_CHECKING:
+    from ..baselines.wrap import Artefact, Recipe
+    from .targets import Located
 
 
-def cache_folder() -> Path:
-    """Where converted models and activations are kept: SAE_SANITY_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("SAE_SANITY_CACHE") or user_cache_path("sae-sanity"))
+@dataclass(frozen=True)
+class Task:
+    """One SAE of a check, or one recipe."""
+
+    settings: Settings
+    """Settings with what the SAE says of itself."""
+    plan: Plan
+    """What will be done."""
+    located: Located | None = None
+    """Where the SAE is; None for a recipe."""
+    known: Recipe | None = None
+    """What is known of how the SAE was made; None for a recipe."""
+
+    @property
+    def recipe(self) -> dict[str, str]:
+        """What is known of how the SAE was made, from where, and what is used instead, in words."""
+        return explain(self.known, self.settings) if self.known else {}
 
 
 def results_folder(settings: Settings) -> Path:
     """Default results folder: one per configuration, so that the same command finds its own results again."""
-    return Path("sae-sanity-results") / f"{settings.target}-{settings.profile}-{config_hash(settings)[:8]}"
+    # Of a path or an address only the last part: the hash tells the rest apart.
+    name = re.sub(r"[^\w.-]+", "-", settings.target.rstrip("/").rpartition("/")[2]).strip("-.") or "target"
+    return Path("sae-sanity-results") / f"{name}-{settings.profile}-{config_hash(settings)[:8]}"
 
 
-def validate(settings: Settings) -> Plan:
+def find_tasks(settings: Settings) -> tuple[tuple[Task, ...], tuple[Skip, ...]]:
+    """Find what a target names and plan it, before any weight is loaded or anything is written.
+
+    Returns:
+        One task for each SAE that can be checked, and the reasons for the others.
+
+    Raises:
+        UsageError: for an unknown target, or settings that cannot run.
+    """
+    check_suites(settings)
+    check_device(settings.device)
+    if settings.target in TARGETS:
+        return (_recipe_task(settings),), ()
+    located = _located(settings)
+    skips = tuple(Skip(what=each.name or settings.target, reason=each.skip) for each in located if each.skip)
+    return tuple(_released_task(settings, each) for each in located if not each.skip), skips
+
+
+def _located(settings: Settings) -> tuple[Located, ...]:
+    try:
+        return locate(settings.target, settings.sae_id)
+    except UsageError:
+        # What is neither found nor an address may be a recipe's name with a slip in it.
+        if difflib.get_close_matches(settings.target, TARGETS, n=1, cutoff=0.7):
+            raise unknown("target", settings.target, TARGETS) from None
+        raise
+
+
+def _recipe_task(settings: Settings) -> Task:
+    for name in ("sae_id", "model", "texts"):
+        if getattr(settings, name):
+            raise UsageError(f"{name} is {getattr(settings, name)!r}, but {settings.target} has its own; leave it out")
+    return Task(settings, validate(settings))
+
+
+def _released_task(settings: Settings, located: Located) -> Task:
+    adopted = adopt(settings, located.recipe)
+    # Only an object can be of a class that SAELens does not know, and then its recipe names no saved form.
+    foreign = located.kind == "object" and located.recipe.get("saved_as") is None
+    return Task(adopted, validate(adopted, given=True, foreign=foreign), located, located.recipe)
+
+
+def _loaded(task: Task, asked: Settings) -> tuple[Task, Artefact | None]:
+    """Load the SAE, whose weights may say more of its recipe than its files did."""
+    if task.located is None:
+        return task, None
+    artefact = task.located.load()
+    return _released_task(asked, replace(task.located, recipe=artefact.recipe)), artefact
+
+
+def validate(settings: Settings, *, given: bool = False, foreign: bool = False) -> Plan:
     """Refuse what cannot run, before anything is loaded or written.
 
     Raises:
-        UsageError: for an unknown target, architecture, suite or baseline, or sizes that contradict each other.
+        UsageError: for an unknown architecture, suite or baseline, or sizes that contradict each other.
     """
-    if settings.target not in TARGETS:
-        raise unknown("target", settings.target, TARGETS)
     if settings.architecture not in ARCHITECTURES:
         raise unknown("architecture", settings.architecture, ARCHITECTURES)
     check_suites(settings)
-    if settings.l0 > settings.d_sae / 2:
-        raise UsageError(f"l0 is {settings.l0:g} at d_sae {settings.d_sae}; it must be at most half of d_sae")
-    if settings.architecture == "topk" and (settings.l0 < 1 or settings.l0 % 1):
-        raise UsageError(f"l0 is {settings.l0:g} for topk, where it is k; it must be a whole number of at least 1")
+    if settings.l0 is not None:
+        check_l0(settings.architecture, settings.l0, settings.d_sae)
+    elif not given:
+        raise UsageError("l0 is not set; a recipe needs one")
     if settings.tokens < settings.batch_size:
         raise UsageError(f"tokens is {settings.tokens}; it must be at least batch_size, {settings.batch_size}")
     check_device(settings.device)
-    return make_plan(settings)
+    return make_plan(settings, given=given, foreign=foreign)
+
+
+def check_l0(architecture: str, l0: float, d_sae: int) -> None:
+    """Refuse an L0 that no SAE of this size can have.
+
+    Raises:
+        UsageError: saying what would be right.
+    """
+    if l0 > d_sae / 2:
+        raise UsageError(f"l0 is {l0:g} at d_sae {d_sae}; it must be at most half of d_sae")
+    if architecture in ("topk", "abstopk", "matching_pursuit") and (l0 < 1 or l0 % 1):
+        raise UsageError(f"l0 is {l0:g} for {architecture}, where it is k; it must be a whole number of at least 1")
 
 
 def check_device(name: str) -> None:
@@ -107,18 +203,57 @@ def run_check(settings: Settings, folder: Path | None, progress: Progress) -> Ch
         UsageError: for bad input; nothing has been written then.
         StoreError: for a results folder that belongs to another configuration or cannot be written.
     """
-    plan = validate(settings)
+    tasks, skips = find_tasks(settings)
     folder = folder or results_folder(settings)
+    if len(tasks) == 1 and not skips:
+        return _run_task(tasks[0], settings, folder, progress)
+    return _run_several(tasks, skips, settings, folder, progress)
+
+
+def _run_task(task: Task, asked: Settings, folder: Path, progress: Progress) -> CheckReport:
+    """Check one SAE; `asked` are the settings that the user gave."""
+    task, artefact = _loaded(task, asked)
+    plan, settings = task.plan, task.settings
     _claim(settings, folder, only_look=True)
     try:
-        subject = make_subject(settings, cache_folder(), progress)
+        subject = make_subject(settings, artefact, cache_folder(), progress)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     _claim(settings, folder, only_look=False)
     with locked(folder):
         outcome = Runner(plan, subject, make_suites(settings, subject), folder, progress).run()
     hashes = subject.hashes | {f"weights/{name}": value for name, value in outcome.hashes.items()}
-    manifest = make_manifest(settings, profile_defaults(settings.profile), folder, hashes, subject.notes)
-    skipped = left_out_nulls(plan, outcome.design)
+    command = (asked, profile_defaults(asked.profile), folder)
+    manifest = make_manifest(settings, command, hashes, subject.notes, task.recipe)
+    skipped = (*plan.skipped, *left_out_nulls(plan, outcome.design))
     save_record(folder, RunRecord(settings.target, outcome.design, outcome.cells, manifest, skipped))
     return report_of(folder)
+
+
+def _run_several(
+    tasks: Sequence[Task], skips: Sequence[Skip], settings: Settings, folder: Path, progress: Progress
+) -> CheckReport:
+    """Check the SAEs one after another, each in a folder of its own, and judge them together."""
+    manifest = make_manifest(settings, (settings, profile_defaults(settings.profile), folder), {}, (), {})
+    members: dict[str, str] = {}
+    failed = list(skips)
+    for task in tasks:
+        assert task.located is not None  # noqa: S101
+        name = task.located.name
+        try:
+            _run_task(task, settings.model_copy(update={"sae_id": (name,)}), folder / slug(name), progress)
+        except UsageError as error:
+            failed.append(Skip(what=name, reason=str(error)))  # the others are worth no less
+        else:
+            members[name] = slug(name)
+    several = Several(settings.target, members, tuple(failed), manifest)
+    if not members and tasks:
+        raise UsageError(f"none of the {len(tasks)} SAEs could be checked; {failed[-1].what}: {failed[-1].reason}")
+    if members:
+        save_several(folder, several)
+    return several_report(folder, several)
+
+
+def slug(name: str) -> str:
+    """A folder's name for an SAE's name; different names stay different."""
+    return re.sub(r"[^\w.-]", lambda match: f"%{ord(match[0]):02x}", name).lstrip(".") or "sae"

@@ -15,8 +15,10 @@ from typing import Annotated, Any
 import typer
 
 from ..results.store import StoreError
-from .config import Settings, resolve
+from .cli_baselines import app as baselines_app
+from .config import Settings
 from .errors import UsageError
+from .options import Json, Names, Output, Results, split, takes_settings
 from .progress import PlainProgress, Progress, RichProgress
 
 # Before torch is imported. Its threads spin while they wait for each other, which on two cores shared with one other
@@ -39,43 +41,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-# Numbers arrive as text: the settings convert and refuse them in one place, with the value in the message.
-Target = Annotated[str, typer.Argument(help="What to check: demo.")]
-Names = list[str] | None
-Suites = Annotated[Names, typer.Option(help="Suites, separated by commas.")]
-Baselines = Annotated[Names, typer.Option(help="Baselines, separated by commas; see `list baselines`.")]
-Architecture = Annotated[str | None, typer.Option(help="topk, batchtopk, jumprelu or standard.")]
-HookName = Annotated[str | None, typer.Option(help="TransformerLens hook name or module path.")]
-Seeds = Annotated[str | None, typer.Option(metavar="INTEGER", help="Seeds of every arm that is trained.")]
-RandomSeeds = Annotated[str | None, typer.Option(metavar="INTEGER", help="Seeds of every arm that is not.")]
-Tokens = Annotated[str | None, typer.Option(metavar="INTEGER", help="Tokens that every arm is trained on.")]
-DSae = Annotated[str | None, typer.Option("--d-sae", metavar="INTEGER", help="Latents of every arm.")]
-L0 = Annotated[str | None, typer.Option("--l0", metavar="NUMBER", help="Active latents per token of every arm.")]
-Tau = Annotated[Names, typer.Option(help="Rungs of the soft-frozen ladder, in (0, 1], separated by commas.")]
-Profile = Annotated[str | None, typer.Option(help="smoke, demo or release.")]
-Device = Annotated[str | None, typer.Option(help="Torch device.")]
-Seed = Annotated[str | None, typer.Option(metavar="INTEGER", help="Base seed.")]
-Config = Annotated[Path | None, typer.Option(help="Configuration file (default: sae-sanity.toml if there is one).")]
-Set = Annotated[Names, typer.Option("--set", help="Any other setting, NAME=VALUE; see docs/configuration.md.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
-Output = Annotated[Path | None, typer.Option(help="Also write the report to this file; .json for JSON, else text.")]
-Results = Annotated[Path | None, typer.Option(help="Folder for results (default: sae-sanity-results/TARGET-HASH).")]
-
-
-def _split(values: Names) -> list[str] | None:
-    return [part.strip() for value in values for part in value.split(",")] if values else None
-
-
-def _settings(config: Path | None, extra: Names, **flags: Any) -> Settings:  # noqa: ANN401
-    for name in ("suites", "baselines", "tau"):
-        flags[name] = _split(flags[name])
-    for assignment in extra or []:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise UsageError(f"--set is {assignment!r}; it must be NAME=VALUE")
-        flags[name.strip().replace("-", "_")] = value.strip()
-    return resolve(flags, config=config)
+app.add_typer(baselines_app)
 
 
 @contextmanager
@@ -88,49 +54,11 @@ def _progress() -> Iterator[Progress]:
 
 
 @app.command()
-def check(
-    target: Target = "demo",
-    *,
-    suites: Suites = None,
-    baselines: Baselines = None,
-    architecture: Architecture = None,
-    hook_name: HookName = None,
-    seeds: Seeds = None,
-    random_seeds: RandomSeeds = None,
-    tokens: Tokens = None,
-    d_sae: DSae = None,
-    l0: L0 = None,
-    tau: Tau = None,
-    profile: Profile = None,
-    device: Device = None,
-    seed: Seed = None,
-    config: Config = None,
-    set_: Set = None,
-    json: Json = False,
-    output: Output = None,
-    results: Results = None,
-) -> None:
+@takes_settings
+def check(settings: Settings, *, json: Json = False, output: Output = None, results: Results = None) -> None:
     """Train the baselines, measure every arm side by side and say whether trained beats random."""
     from .check import run_check
 
-    settings = _settings(
-        config,
-        set_,
-        target=target,
-        suites=suites,
-        baselines=baselines,
-        architecture=architecture,
-        hook_name=hook_name,
-        seeds=seeds,
-        random_seeds=random_seeds,
-        tokens=tokens,
-        d_sae=d_sae,
-        l0=l0,
-        tau=tau,
-        profile=profile,
-        device=device,
-        seed=seed,
-    )
     _check_output(output)
     with _progress() as progress:
         report = run_check(settings, results, progress)
@@ -139,51 +67,16 @@ def check(
 
 
 @app.command()
-def plan(
-    target: Target = "demo",
-    *,
-    suites: Suites = None,
-    baselines: Baselines = None,
-    architecture: Architecture = None,
-    hook_name: HookName = None,
-    seeds: Seeds = None,
-    random_seeds: RandomSeeds = None,
-    tokens: Tokens = None,
-    d_sae: DSae = None,
-    l0: L0 = None,
-    tau: Tau = None,
-    profile: Profile = None,
-    device: Device = None,
-    seed: Seed = None,
-    config: Config = None,
-    set_: Set = None,
-    json: Json = False,
-) -> None:
+@takes_settings
+def plan(settings: Settings, *, json: Json = False) -> None:
     """Say what `check` with the same flags would do, take and be able to see; start nothing."""
     from .show_plan import plan_as_json, plan_as_table
 
-    settings = _settings(
-        config,
-        set_,
-        target=target,
-        suites=suites,
-        baselines=baselines,
-        architecture=architecture,
-        hook_name=hook_name,
-        seeds=seeds,
-        random_seeds=random_seeds,
-        tokens=tokens,
-        d_sae=d_sae,
-        l0=l0,
-        tau=tau,
-        profile=profile,
-        device=device,
-        seed=seed,
-    )
     if json:
         typer.echo(plan_as_json(settings))
     else:
-        _console().print(plan_as_table(settings))
+        for table in plan_as_table(settings):
+            _console().print(table)
 
 
 @app.command()
@@ -192,25 +85,69 @@ def report(
     *,
     json: Json = False,
     output: Output = None,
+    saebench: Annotated[Path | None, typer.Option(help="Also write SAEBench's eval-output files to a folder.")] = None,
 ) -> None:
     """Show the report of a finished check again, from its stored rows; needs no language model."""
     from .record import report_of
+    from .saebench import write_saebench
 
     _check_output(output)
     found = report_of(folder)
+    if saebench is not None:
+        write_saebench(folder, saebench)
     _show(found, json=json, output=output)
     raise typer.Exit(found.exit_code)
 
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="suites, baselines, controls, architectures, profiles or settings.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="releases, saes, suites, baselines (with the trained ones that are kept), controls, architectures, "
+            "profiles or settings."
+        ),
+    ],
+    of: Annotated[str, typer.Argument(help="Release, for saes.")] = "",
 ) -> None:
     """List what can be named on the command line."""
     from .show_plan import listing
 
-    for name, line in listing(what):
+    for name, line in listing(what, of):
         typer.echo(f"{name:<22} {line}")
+
+
+@app.command()
+def saebench(
+    evals: Annotated[list[str], typer.Argument(help="SAEBench evals, such as sparse_probing_sae_probes core.")],
+    *,
+    results: Annotated[Path, typer.Option(help="Results folder of a finished check.")],
+    arms: Annotated[Names, typer.Option(help="Arms, separated by commas; default: all.")] = None,
+    set_: Annotated[Names, typer.Option("--set", help="EVAL.FIELD=VALUE: a field of the eval's own config.")] = None,
+    judge: Annotated[str, typer.Option(help="Judge of autointerp; its server is OPENAI_BASE_URL.")] = "",
+    device: Annotated[str, typer.Option(help="Torch device; default: that of the check.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for SAEBench's files (default: RESULTS/saebench).")] = None,
+    json: Json = False,
+) -> None:
+    """Run SAEBench's own evals on the arms of a finished check, with its traps handled; needs sae-sanity[saebench].
+
+    Exit code 0 if everything was measured, 4 if something could not be.
+    """
+    from ..results.saebench_format import to_json as as_json
+    from .cli_saebench import exit_code, parse_options, tables
+    from .saebench import run_saebench
+
+    wanted, options = split(arms) or [], parse_options(set_ or [])
+    with _progress() as progress:
+        summary = run_saebench(
+            results, evals, progress, out=out, arms=wanted, options=options, device=device, judge_model=judge
+        )
+    if json:
+        sys.stdout.write(as_json(summary))
+    else:
+        for table in tables(summary):
+            _console().print(table)
+    raise typer.Exit(exit_code(summary))
 
 
 @app.command()

@@ -8,22 +8,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from .errors import UsageError, unknown
 from .profiles import PROFILES
 
 FILE_NAME = "sae-sanity.toml"
 ENV_PREFIX = "SAE_SANITY_"
-_NOT_SETTINGS = frozenset({"CACHE"})
+_NOT_SETTINGS = frozenset({"CACHE", "BASELINES"})
 FLAGS = frozenset(
     (
-        *("suites", "baselines", "architecture", "hook_name", "seeds", "random_seeds", "tokens"),
-        *("d_sae", "l0", "tau", "profile", "device", "seed"),
+        *("sae_id", "model", "texts", "suites", "baselines", "architecture", "hook_name", "seeds", "random_seeds"),
+        *("tokens", "d_sae", "l0", "tau", "profile", "device", "seed", "baselines_from"),
     )
 )
 """Settings with a flag of their own; the others are given as `--set NAME=VALUE`."""
-_LISTS = frozenset({"suites", "baselines", "tau"})
+_LISTS = frozenset({"sae_id", "suites", "baselines", "tau"})
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -34,7 +34,13 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     target: str = "demo"
-    """What is checked."""
+    """What is checked: `demo`, a SAELens release, org/repo, hf://org/repo/path, a folder, or module:factory."""
+    sae_id: tuple[str, ...] = ()
+    """Which SAEs of the target: ids or globs; none needed where it has one."""
+    model: str = ""
+    """Language model, by hub id, TransformerLens name or folder; empty for the one that the SAE names."""
+    texts: str = ""
+    """`packaged`, a folder or file of texts, or a hub dataset; empty for the SAE's own dataset, else `packaged`."""
     profile: Literal["smoke", "demo", "release"] = "demo"
     """Which set of defaults."""
     suites: Annotated[tuple[str, ...], Field(min_length=1)] = ("reconstruction", "sparse_probing")
@@ -49,15 +55,17 @@ class Settings(BaseModel):
     tau: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.8,)
     """Rungs of the soft-frozen ladder: least cosines, in (0, 1]."""
     architecture: str = "batchtopk"
-    """SAE architecture of every arm."""
+    """SAE architecture of every arm that is made here; a given SAE's own, unless it is named."""
     hook_name: str = "blocks.12.hook_resid_post"
-    """Where the SAE sits: a TransformerLens hook name or a module path."""
+    """Where the SAE sits: a TransformerLens hook name or a module path; a given SAE names its own."""
     context_size: Annotated[int, Field(ge=8)] = 128
-    """Tokens per document, BOS included."""
+    """Tokens per document, BOS included; fewer where a given SAE was trained on fewer."""
+    prepend_bos: bool = True
+    """Whether documents start with a BOS token; a given SAE says."""
     d_sae: Count
-    """Latents of every arm."""
-    l0: Annotated[float, Field(gt=0)] = 32.0
-    """Target active latents per token of every arm."""
+    """Latents of every arm; those of a given SAE."""
+    l0: Annotated[float, Field(gt=0)] | None = 32.0
+    """Target active latents per token of every arm; what is measured on a given SAE."""
     seeds: Count
     """Seeds of every arm that is trained."""
     random_seeds: Annotated[int, Field(ge=3)]
@@ -82,6 +90,15 @@ class Settings(BaseModel):
     """Prompts per dataset, train and test together."""
     device: str = "cpu"
     """Torch device."""
+    baselines_from: str = ""
+    """Folder or hf:// path of baselines that somebody has trained; empty to train them, or reuse one's own."""
+
+    _given: frozenset[str] = PrivateAttr(frozenset())
+
+    @property
+    def given(self) -> frozenset[str]:
+        """Names that a file, the environment or a flag gave: they win over what an SAE says of itself."""
+        return self._given
 
     def arms(self) -> tuple[str, ...]:
         """Names of the baselines as they are run: `soft_frozen` once per tau, `random` always."""
@@ -134,9 +151,11 @@ def resolve(
     if profile not in PROFILES:
         raise unknown("profile", str(profile), PROFILES)
     try:
-        return Settings.model_validate(PROFILES[profile] | merged)
+        settings = Settings.model_validate(PROFILES[profile] | merged)
     except ValidationError as error:
         raise _explain(error) from None
+    settings._given = frozenset(merged) - {"target", "profile"}
+    return settings
 
 
 def profile_defaults(profile: str) -> Settings:

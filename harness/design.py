@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def make_design(plan: Plan, suites: Sequence[Suite | type[Suite]], facts: tuple[ArmFacts, ...] = ()) -> Design:
     """Fix what is compared with what, by which margin; made from the plan alone, before any score exists."""
-    return Design(tuple(_suite_design(plan, suite) for suite in suites), facts=facts)
+    return Design(tuple(_suite_design(plan, suite) for suite in suites), recipe=plan.recipe, facts=facts)
 
 
 def left_out_nulls(plan: Plan, design: Design) -> tuple[Skip, ...]:
     """Say which kinds of null a check did without: its verdict is easier to reach, and a reader has to know."""
-    names = {b.name for b in (*plan.trained, *plan.untrained)}
+    names = {b.name for b in plan.baselines} | {skip.what.partition("@")[0] for skip in plan.skipped}
     return tuple(
         Skip(what=name, reason=f"left out by --baselines, though it is a null for {' and '.join(cls.null_for)} claims")
         for name, cls in baseline_classes().items()
@@ -30,7 +30,7 @@ def left_out_nulls(plan: Plan, design: Design) -> tuple[Skip, ...]:
 
 
 def _suite_design(plan: Plan, suite: Suite | type[Suite]) -> SuiteDesign:
-    baselines = [*plan.trained[1:], *plan.untrained]
+    baselines = plan.baselines
     # METHOD section 2: a frozen decoder with a trained encoder says nothing about a suite that only encodes, and a
     # frozen encoder is a null for what is read, not for what is written back.
     claim = "encoder" if suite.reads == "encoder" else "decoder"
@@ -42,13 +42,18 @@ def _suite_design(plan: Plan, suite: Suite | type[Suite]) -> SuiteDesign:
         margin=suite.margin,
         unit=suite.unit,
         required=required,
-        shown=tuple(b.arm for b in baselines if b.arm not in required),
+        shown=(*filter(None, [plan.recipe]), *(b.arm for b in baselines if b.arm not in required)),
         controls=plan.controls,
-        must_lose=() if encoder_only else ("permuted_decoder", "permuted_encoder"),
-        must_equal=("permuted_decoder",) if encoder_only else (),
+        must_lose=() if encoder_only else _made(plan, "permuted_decoder", "permuted_encoder"),
+        must_equal=_made(plan, "permuted_decoder") if encoder_only else (),
         floor=suite.floor,
         chance=f"@{suite.chance}",
         ceiling=f"@{suite.ceiling}",
         note=suite.note,
         exploratory=suite.exploratory,
     )
+
+
+def _made(plan: Plan, *controls: str) -> tuple[str, ...]:
+    """Those of some controls that exist for the SAE under test."""
+    return tuple(name for name in controls if name in plan.controls)

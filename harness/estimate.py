@@ -42,17 +42,18 @@ class Estimate:
     """Per suite: the smallest difference found with 80 % power, if SDs are the assumed ones."""
 
 
-def estimate(plan: Plan, clusters: dict[str, int]) -> Estimate:
+def estimate(plan: Plan, clusters: dict[str, int], d_in: int | None = None) -> Estimate:
     """Estimate a plan.
 
     Args:
         plan: what will run.
         clusters: number of clusters of each suite.
+        d_in: width of the activations; by default that of the demo's language model.
     """
     s = plan.settings
     probing = clusters.get("sparse_probing", 0) * s.probe_prompts * TOKENS_PER_PROMPT
     tokens = s.tokens + s.calibration_tokens + s.held_out_documents * s.context_size + probing
-    training = plan.steps * s.batch_size * D_IN * s.d_sae * SECONDS_PER_MAC * len(plan.trained) * s.seeds
+    training = plan.steps * s.batch_size * (d_in or D_IN) * s.d_sae * SECONDS_PER_MAC * len(plan.trained) * s.seeds
     saes = len(plan.saes())
     measuring = saes * sum(SECONDS_PER_CELL.get(name, 5.0) for name in s.suites)
     seconds = SETUP_SECONDS + tokens / TOKENS_PER_SECOND + training + measuring

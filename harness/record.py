@@ -13,16 +13,17 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from ..results.analysis import analyse, conclude
+from ..results.analysis import analyse, conclude, with_holm
 from ..results.design import ALPHA, L0_TOLERANCE, Design
 from ..results.files import write_atomically
-from ..results.outcome import CheckReport, Manifest, Skip
+from ..results.outcome import CheckReport, Manifest, Skip, SuiteResult
 from ..results.store import CorruptCell, Store, content_key
 from .config import FLAGS, Settings
 from .errors import UsageError
 
 FILE = "run.json"
-RULE_VERSION = 1
+SEVERAL = "saes.json"
+RULE_VERSION = 2
 """Raised when a change of `results/` or of which arms are nulls can change a verdict."""
 PACKAGES = (
     *("sae-sanity", "torch", "numpy", "scipy", "transformers", "nnsight"),
@@ -47,7 +48,22 @@ class RunRecord:
     """What was not measured."""
 
 
+@dataclass(frozen=True)
+class Several:
+    """A finished check of several SAEs: each has a finished run of its own in a subfolder."""
+
+    target: str
+    """What was checked."""
+    members: dict[str, str]
+    """Subfolder of each SAE, by its name."""
+    skipped: tuple[Skip, ...]
+    """SAEs that could not be checked."""
+    manifest: Manifest
+    """How to reproduce."""
+
+
 _ADAPTER = TypeAdapter(RunRecord)
+_SEVERAL = TypeAdapter(Several)
 
 
 def identity(settings: Settings) -> dict[str, Any]:
@@ -88,22 +104,40 @@ def command_line(settings: Settings, defaults: Settings, results: Path) -> str:
 
 
 def make_manifest(
-    settings: Settings, defaults: Settings, results: Path, hashes: Mapping[str, str], notes: tuple[str, ...]
+    settings: Settings,
+    command: tuple[Settings, Settings, Path],
+    hashes: Mapping[str, str],
+    notes: tuple[str, ...],
+    recipe: Mapping[str, str],
 ) -> Manifest:
-    """Collect what another person needs to get the same numbers."""
+    """Collect what another person needs to get the same numbers.
+
+    Args:
+        settings: what was run, with what the SAE says of itself.
+        command: what was asked for, the defaults of its profile, and the results folder.
+        hashes: sha256 of models, texts and weights.
+        notes: what was excluded.
+        recipe: what is known of how the SAE was made, and from where.
+    """
     return Manifest(
-        command=command_line(settings, defaults, results),
+        command=command_line(*command),
         config_hash=config_hash(settings),
         settings=settings.model_dump(mode="json"),
         versions=versions(),
         hashes=dict(hashes),
         notes=notes,
+        recipe=dict(recipe),
     )
 
 
 def save_record(folder: Path, record: RunRecord) -> None:
     """Write the record atomically."""
     write_atomically(folder / FILE, _ADAPTER.dump_json(record, indent=1) + b"\n")
+
+
+def save_several(folder: Path, several: Several) -> None:
+    """Write the list of SAEs atomically."""
+    write_atomically(folder / SEVERAL, _SEVERAL.dump_json(several, indent=1) + b"\n")
 
 
 def load_record(folder: Path) -> RunRecord:
@@ -123,15 +157,60 @@ def load_record(folder: Path) -> RunRecord:
 
 
 def report_of(folder: Path) -> CheckReport:
-    """Judge the stored rows of a finished run.
+    """Judge the stored rows of a finished run, or of all runs of a check of several SAEs.
 
     Raises:
         UsageError: when the run is not finished or a cell is damaged.
     """
-    record, store = load_record(folder), Store(folder)
+    if (folder / SEVERAL).is_file():
+        return several_report(folder, _load_several(folder / SEVERAL))
+    record = load_record(folder)
+    suites = judged(folder, record)
+    return conclude(suites, target=record.target, skipped=record.skipped, manifest=record.manifest)
+
+
+def several_report(folder: Path, several: Several) -> CheckReport:
+    """Judge all SAEs of a check together: one verdict, Holm across all of their suites.
+
+    An SAE that could not be checked leaves the check incomplete, whatever the others say.
+
+    Raises:
+        UsageError: when a run is not finished or a cell is damaged.
+    """
+    suites: list[SuiteResult] = []
+    skipped: list[Skip] = list(several.skipped)
+    notes: dict[str, None] = {}
+    for name, place in several.members.items():
+        record = load_record(folder / place)
+        suites += [s.model_copy(update={"subject": name}) for s in judged(folder / place, record)]
+        skipped += [Skip(what=f"{name}: {skip.what}", reason=skip.reason) for skip in record.skipped]
+        notes |= dict.fromkeys(record.manifest.notes)
+    manifest = several.manifest.model_copy(update={"notes": tuple(notes)})
+    return conclude(
+        with_holm(suites),
+        target=several.target,
+        skipped=skipped,
+        manifest=manifest,
+        incomplete=tuple(skip.what for skip in several.skipped),
+    )
+
+
+def judged(folder: Path, record: RunRecord) -> tuple[SuiteResult, ...]:
+    """Analyse the rows of one finished run.
+
+    Raises:
+        UsageError: when a cell is damaged.
+    """
+    store = Store(folder)
     try:
         frames: list[Any] = [store.read(key) for key in record.cells]
     except CorruptCell as error:
         raise UsageError(str(error)) from None
-    suites = analyse(pd.concat(frames, ignore_index=True), record.design)
-    return conclude(suites, target=record.target, skipped=record.skipped, manifest=record.manifest)
+    return analyse(pd.concat(frames, ignore_index=True), record.design)
+
+
+def _load_several(path: Path) -> Several:
+    try:
+        return _SEVERAL.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UsageError(f"{path} is damaged ({error.error_count()} errors); run the same check again") from None

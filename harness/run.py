@@ -12,7 +12,8 @@ import numpy as np
 from ..results.design import Design
 from ..results.scores import Row, Score
 from ..results.store import Store, content_key
-from .arms import ArmMaker, ArmStore, Material
+from .arm_store import ArmStore
+from .arms import ArmMaker, Material
 from .design import make_design
 from .plan import ArmSeed, Plan
 from .progress import Progress
@@ -65,8 +66,15 @@ class Runner:
 
     def run(self) -> Outcome:
         """Make arms and measure the cells that are missing; rows are on disk when it returns."""
+        subject = self.subject
         material = Material(
-            self.subject.train, self.subject.calibration, self.subject.held_out_activations, self.subject.model_name
+            subject.train,
+            subject.calibration,
+            subject.held_out_activations,
+            subject.model_name,
+            texts=subject.hashes.get("texts/train", ""),
+            artefact=subject.artefact,
+            model_sha256=subject.site.weights_sha256,
         )
         facts = ArmMaker(self.plan, material, self.arms, self.progress).make()
         cells = list(self.cells())

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich.table import Table
 
 from ..baselines import ARCHITECTURES, CONTROLS, baseline_classes
+from ..results.outcome import Skip
 from ..suites.suite import suite_classes
-from .check import results_folder, validate
+from .baseline_store import BaselineStore
+from .check import Task, find_tasks, results_folder
 from .config import Settings
 from .design import make_design
-from .errors import unknown
+from .errors import UsageError, unknown
 from .estimate import Estimate, estimate
-from .plan import Plan
+from .plan import RESERVED
 from .profiles import PROFILES
+from .targets import releases, saes
 
 
 def clusters_of(settings: Settings) -> dict[str, int]:
@@ -23,40 +27,72 @@ def clusters_of(settings: Settings) -> dict[str, int]:
     return {name: suite_classes()[name].clusters(settings.model_dump()) for name in settings.suites}
 
 
-def _estimated(settings: Settings) -> tuple[Plan, Estimate, dict[str, int]]:
-    plan, clusters = validate(settings), clusters_of(settings)
-    return plan, estimate(plan, clusters), clusters
+def _estimated(task: Task) -> tuple[Estimate, dict[str, int]]:
+    clusters = clusters_of(task.settings)
+    d_in = task.located.recipe.get("d_in") if task.located else None
+    return estimate(task.plan, clusters, d_in), clusters
 
 
 def plan_as_json(settings: Settings) -> str:
-    """Return the plan as JSON."""
-    plan, cost, clusters = _estimated(settings)
-    return json.dumps(
-        {
-            "settings": settings.model_dump(mode="json"),
-            "results": str(results_folder(settings)),
-            "arms": [f"{sae.arm}/{sae.seed}" for sae in plan.saes()],
-            "cells": cost.cells,
-            "tokens": cost.tokens,
-            "steps": plan.steps,
-            "seconds": round(cost.seconds),
-            "clusters": clusters,
-            "detectable": {k: round(v, 4) for k, v in cost.detectable.items()},
-        },
-        indent=1,
-    )
+    """Return the plan as JSON: one object for one SAE, else a list of them under `saes`."""
+    tasks, skips = find_tasks(settings)
+    plans = [_as_data(task, settings) for task in tasks]
+    skipped = [skip.model_dump() for skip in skips]
+    found = plans[0] if len(plans) == 1 and not skips else {"saes": plans, "skipped": skipped}
+    return json.dumps(found, indent=1)
 
 
-def plan_as_table(settings: Settings) -> Table:
-    """Return the plan as a table for the terminal."""
-    plan, cost, clusters = _estimated(settings)
+def _as_data(task: Task, asked: Settings) -> dict[str, Any]:
+    cost, clusters = _estimated(task)
+    return {
+        "sae": task.located.name if task.located else "",
+        "settings": task.settings.model_dump(mode="json"),
+        "recipe": task.recipe,
+        "results": str(results_folder(asked)),
+        "arms": [f"{sae.arm}/{sae.seed}" for sae in task.plan.saes()],
+        "cells": cost.cells,
+        "tokens": cost.tokens,
+        "steps": task.plan.steps,
+        "seconds": round(cost.seconds),
+        "clusters": clusters,
+        "detectable": {k: round(v, 4) for k, v in cost.detectable.items()},
+        "skipped": [skip.model_dump() for skip in task.plan.skipped],
+    }
+
+
+def plan_as_table(settings: Settings) -> Iterator[Table]:
+    """Return the plan as tables for the terminal, one for each SAE."""
+    tasks, skips = find_tasks(settings)
+    for task in tasks:
+        yield _as_table(task, settings)
+    if skips:
+        yield _skip_table(skips)
+
+
+def _skip_table(skips: tuple[Skip, ...]) -> Table:
+    table = Table(title="cannot be checked", show_header=False, title_justify="left")
+    for skip in skips:
+        table.add_row(skip.what, skip.reason)
+    return table
+
+
+def _as_table(task: Task, asked: Settings) -> Table:
+    (cost, clusters), plan, settings = _estimated(task), task.plan, task.settings
     design = make_design(plan, [suite_classes()[name] for name in dict.fromkeys(settings.suites)])
-    title = f"plan: check {settings.target} --profile {settings.profile}"
+    name = f" {task.located.name}" if task.located and task.located.name not in asked.target else ""
+    title = f"plan: check {asked.target}{name} --profile {settings.profile}"
     table = Table(title=title, show_header=False, title_justify="left")
-    table.add_row("site", f"{settings.hook_name}, {settings.architecture}, d_sae {settings.d_sae}, L0 {settings.l0:g}")
+    l0 = "L0 as measured on it" if settings.l0 is None else f"L0 {settings.l0:g}"
+    table.add_row("site", f"{settings.hook_name}, {settings.architecture}, d_sae {settings.d_sae}, {l0}")
+    for line in task.recipe.items():
+        table.add_row(f"recipe: {line[0]}", line[1])
+    if plan.given:
+        table.add_row("arm", f"{plan.under_test}: the SAE as it is")
     for baseline, seeds in [(b, plan.seeds) for b in plan.trained] + [(b, plan.random_seeds) for b in plan.untrained]:
         table.add_row("arm", f"{baseline.arm} x {len(seeds)} seeds: {baseline.summary}")
-    table.add_row("controls", f"{', '.join(plan.controls)} x {len(plan.seeds)} seeds")
+    table.add_row("controls", f"{', '.join(plan.controls)} x {len(plan.test_seeds)} seeds")
+    for skip in plan.skipped:
+        table.add_row("left out", f"{skip.what}: {skip.reason}")
     for suite in design.suites:
         needed = f"{clusters[suite.suite]} clusters, margin {suite.margin:g}, must beat {', '.join(suite.required)}"
         sees = f"sees a difference of about {cost.detectable[suite.suite]:.3f} (80 % power)"
@@ -64,26 +100,48 @@ def plan_as_table(settings: Settings) -> Table:
     table.add_row("training", f"{plan.steps} steps of {settings.batch_size} tokens, all arms from one stream")
     table.add_row("tokens read", f"about {cost.tokens:,}")
     table.add_row("cells", f"{cost.cells} (suite x SAE), {len(plan.saes())} SAEs")
-    table.add_row("time", f"about {cost.seconds / 60:.0f} min on two CPU cores with nothing cached")
+    as_fast = " if its language model is as fast as the demo's" if plan.given else ""
+    table.add_row("time", f"about {cost.seconds / 60:.0f} min on two CPU cores with nothing cached{as_fast}")
     table.add_row("judge cost", "0: no suite of this plan asks a judge")
-    table.add_row("results", str(results_folder(settings)))
+    table.add_row("results", str(results_folder(asked)))
     return table
 
 
-def listing(what: str) -> Iterator[tuple[str, str]]:
+def _stored() -> dict[str, str]:
+    """Trained baselines that are kept, one line each."""
+    return {
+        f"{kept.group} {kept.arm}/{kept.seed}": (
+            f"{kept.recipe.get('model')}, {kept.recipe.get('hook_name')}, {kept.recipe.get('architecture')}, "
+            f"d_sae {kept.recipe.get('d_sae')}, L0 {kept.l0:.4g}, {kept.recipe.get('tokens'):,} tokens"
+        )
+        for kept in BaselineStore.of_user().arms()
+    }
+
+
+def listing(what: str, of: str = "") -> Iterator[tuple[str, str]]:
     """Yield names and one line each.
+
+    Args:
+        what: kind of thing.
+        of: for `saes`: which release.
 
     Raises:
         UsageError: for something that cannot be listed.
     """
-    kinds: Mapping[str, Mapping[str, str]] = {
-        "suites": {n: f"{c.metric}, margin {c.margin:g}; {c.unit}" for n, c in suite_classes().items()},
-        "baselines": {n: c.summary for n, c in baseline_classes().items() if n != "trained"},
-        "controls": {n: c.summary for n, c in CONTROLS.items()},
-        "architectures": dict.fromkeys(ARCHITECTURES, "SAELens training architecture"),
-        "profiles": {n: f"{p['tokens']:,} tokens, d_sae {p['d_sae']}, {p['seeds']} seeds" for n, p in PROFILES.items()},
-        "settings": {n: f.description or "" for n, f in Settings.model_fields.items()},
+    kinds: Mapping[str, Any] = {
+        "suites": lambda: {n: f"{c.metric}, margin {c.margin:g}; {c.unit}" for n, c in suite_classes().items()},
+        "baselines": lambda: {n: c.summary for n, c in baseline_classes().items() if n not in RESERVED} | _stored(),
+        "controls": lambda: {n: c.summary for n, c in CONTROLS.items()},
+        "architectures": lambda: dict.fromkeys(ARCHITECTURES, "SAELens training architecture"),
+        "profiles": lambda: {
+            n: f"{p['tokens']:,} tokens, d_sae {p['d_sae']}, {p['seeds']} seeds" for n, p in PROFILES.items()
+        },
+        "settings": lambda: {n: f.description or "" for n, f in Settings.model_fields.items()},
+        "releases": lambda: dict(releases()),
+        "saes": lambda: dict(saes(of)),
     }
     if what not in kinds:
         raise unknown("list", what, kinds)
-    yield from kinds[what].items()
+    if what == "saes" and not of:
+        raise UsageError("list saes needs a release: `list saes RELEASE`; `list releases` shows them")
+    yield from kinds[what]().items()

@@ -1,4 +1,4 @@
-"""What is under test: a site with its texts, from a target's name."""
+"""What is under test: a site with its texts and, where it exists already, the SAE."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import Settings
-from .errors import unknown
 from .progress import Progress
 
 if TYPE_CHECKING:
+    from ..baselines.wrap import Artefact
     from ..suites.activations import ActivationSet
+    from ..suites.corpora import Texts
+    from ..suites.corpus import DemoTexts
     from ..suites.site import Site
     from ..suites.texts import TextSet
 
@@ -39,6 +41,8 @@ class Subject:
     """sha256 of the model and the texts."""
     notes: tuple[str, ...] = ()
     """What was excluded, with counts."""
+    artefact: Artefact | None = None
+    """The SAE under test; None where it is trained here."""
 
 
 def probed_datasets(settings: Settings) -> tuple[str, ...]:
@@ -66,13 +70,79 @@ def demo(settings: Settings, cache: Path, progress: Progress) -> Subject:
         context_size=settings.context_size,
     )
     progress.finish()
+    return _subject("demo", "SmolLM2-135M-Instruct", site, texts, progress)
+
+
+def released(settings: Settings, artefact: Artefact, cache: Path, progress: Progress) -> Subject:
+    """Make the subject of an SAE that exists: its own language model and hook, texts by the settings.
+
+    Raises:
+        ValueError: for a model, hook or texts that cannot be had.
+    """
+    from ..suites.corpora import load_texts
+    from ..suites.language_model import load_site, wants_centring
+
+    kwargs = artefact.recipe.get("model_from_pretrained_kwargs") or {}
+    progress.start("loading the language model and the texts", 2)
+    site = load_site(
+        settings.model,
+        hook_name=settings.hook_name,
+        context_size=settings.context_size,
+        prepend_bos=settings.prepend_bos,
+        cache=cache,
+        device=settings.device,
+        centre=wants_centring(kwargs, settings.hook_name),
+    )
+    check_width(artefact, site, settings.hook_name)
+    progress.advance(1)
+    texts = load_texts(
+        settings.texts,
+        n_train_tokens=settings.tokens,
+        n_calibration_tokens=settings.calibration_tokens,
+        n_held_out_docs=settings.held_out_documents,
+        exclude_datasets=probed_datasets(settings),
+        tokenizer=site.tokenizer,
+        seed=settings.seed,
+        context_size=settings.context_size,
+    )
+    progress.finish()
+    return _subject(settings.target, recorded_name(settings.model, artefact), site, texts, progress, artefact)
+
+
+def recorded_name(model: str, artefact: Artefact) -> str:
+    """Name of a language model in what is saved, and perhaps published: never the path of a folder on this machine."""
+    if not Path(model).expanduser().is_dir():
+        return model
+    return artefact.recipe.get("model_name") or Path(model).name
+
+
+def check_width(artefact: Artefact, site: Site, hook_name: str) -> None:
+    """Refuse an SAE that does not fit its hook.
+
+    Raises:
+        ValueError: with both widths.
+    """
+    d_in = artefact.sae.cfg.d_in
+    if d_in != site.d_in:
+        raise ValueError(f"{artefact.name} has d_in {d_in}, but activations at {hook_name} have width {site.d_in}")
+
+
+def _subject(
+    target: str,
+    model_name: str,
+    site: Site,
+    texts: Texts | DemoTexts,
+    progress: Progress,
+    artefact: Artefact | None = None,
+) -> Subject:
+    """Collect the activations of three sets of texts and put everything together."""
     train = collect(site, texts.train, None, progress)
     calibration = collect(site, texts.calibration, train.norm_cap, progress)
     held_out = collect(site, texts.held_out, train.norm_cap, progress)
     sets = {"train": texts.train, "calibration": texts.calibration, "held_out": texts.held_out}
     return Subject(
-        target="demo",
-        model_name="SmolLM2-135M-Instruct",
+        target=target,
+        model_name=model_name,
         site=site,
         train=train,
         calibration=calibration,
@@ -80,6 +150,7 @@ def demo(settings: Settings, cache: Path, progress: Progress) -> Subject:
         held_out_activations=held_out,
         hashes={"site": site.fingerprint} | {f"texts/{name}": each.sha256 for name, each in sets.items()},
         notes=(*(describe(n, a) for n, a in zip(sets, (train, calibration, held_out), strict=True)), *texts.notes),
+        artefact=artefact,
     )
 
 
@@ -102,15 +173,11 @@ def describe(name: str, activations: ActivationSet) -> str:
 
 
 TARGETS: dict[str, Callable[[Settings, Path, Progress], Subject]] = {"demo": demo}
-"""Makers of subjects by target name."""
+"""Targets that are recipes, by name: the SAE under test is trained in the check. Everything else is located."""
 
 
-def make_subject(settings: Settings, cache: Path, progress: Progress) -> Subject:
-    """Make the subject that the settings name.
-
-    Raises:
-        UsageError: for an unknown target.
-    """
-    if settings.target not in TARGETS:
-        raise unknown("target", settings.target, TARGETS)
-    return TARGETS[settings.target](settings, cache, progress)
+def make_subject(settings: Settings, artefact: Artefact | None, cache: Path, progress: Progress) -> Subject:
+    """Make the subject of a recipe (by its name) or of an SAE that exists."""
+    if artefact is None:
+        return TARGETS[settings.target](settings, cache, progress)
+    return released(settings, artefact, cache, progress)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .design import Design, SuiteDesign
 
-Role = Literal["trained", "baseline", "control", "floor", "ceiling", "chance"]
+Role = Literal["trained", "recipe", "baseline", "control", "floor", "ceiling", "chance"]
 
 
 def analyse(
@@ -212,7 +212,7 @@ def _summaries(
 ) -> tuple[ArmSummary, ...]:
     """One line per arm: trained, baselines, floor, controls, then references."""
     floor, ceiling = _score(arms, suite.floor), _score(arms, suite.ceiling)
-    order = [design.trained, *suite.required, *suite.shown, suite.floor, *suite.must_lose, *suite.must_equal]
+    order = [design.trained, design.recipe, *suite.required, *suite.shown, suite.floor, *suite.must_lose, *suite.must_equal]
     names = dict.fromkeys([name for name in order if name in arms] + sorted(arms, key=lambda a: (a[0] == "@", a)))
     return tuple(_summary(tables, arms[name], design, suite, floor, ceiling) for name in names)
 
@@ -249,8 +249,8 @@ def _normalised(score: float, floor: float | None, ceiling: float | None) -> flo
 
 
 def _role(arm: str, design: Design, suite: SuiteDesign) -> Role:
-    if arm == design.trained:
-        return "trained"
+    if arm in (design.trained, design.recipe):
+        return "trained" if arm == design.trained else "recipe"
     if arm in (*suite.required, *suite.shown):
         return "baseline"
     named: dict[str, Role] = {suite.ceiling: "ceiling", suite.chance: "chance", suite.floor: "floor"}

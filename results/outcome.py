@@ -96,7 +96,7 @@ class ArmSummary(Frozen):
 
     arm: str
     """Name of the arm."""
-    role: Literal["trained", "baseline", "control", "floor", "ceiling", "chance"]
+    role: Literal["trained", "recipe", "baseline", "control", "floor", "ceiling", "chance"]
     """What the arm is for."""
     seeds: int
     """Seeds measured."""

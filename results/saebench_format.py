@@ -1,4 +1,4 @@
-"""Our results in the format of SAEBench's eval outputs; `python -m sae_sanity.results.saebench_format` writes the schema.
+"""Our results in the format of SAEBench's eval outputs; `python -m sae_sanity.results.saebench_format` writes schemas.
 
 One output per suite, arm and seed. Its keys are those that every eval of SAEBench writes, so that whatever reads
 SAEBench's JSON files reads these. What is ours alone, the paired comparison with the baselines, is in
@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import GenerateJsonSchema
 
-from .outcome import CheckReport, SuiteResult
+from .design import ArmFacts
+from .outcome import CheckReport, Skip, SuiteResult
 
 SCHEMA_VERSION = 1
-SCHEMA_FILE = Path("docs") / "schema" / f"saebench-eval-v{SCHEMA_VERSION}.json"
-"""The published schema, in a checkout."""
 _NAMESPACE = uuid.UUID("7d0e2f0a-5f0b-5c6e-9a53-2f6d1b7a4c11")
 _SEPARATOR = "/"
 
@@ -107,11 +106,42 @@ class EvalOutput(Output):
         return f"{self.sae_lens_release_id}_{self.sae_lens_id}_eval_results.json".replace(_SEPARATOR, "_")
 
 
+class SaebenchCell(Output):
+    """One eval of SAEBench's own on one SAE, in short."""
+
+    eval: str
+    """Name of the eval."""
+    arm: str
+    """What was measured."""
+    seed: int
+    """Its seed."""
+    metrics: dict[str, float | None]
+    """SAEBench's main metrics; null for one that is not finite."""
+    file: str
+    """SAEBench's own JSON file, from the folder of the summary."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the numbers must know."""
+
+
+class SaebenchSummary(Output):
+    """What a run of SAEBench's evals on the arms of a check left."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    """Version of this schema."""
+    target: str
+    """What was checked."""
+    cells: tuple[SaebenchCell, ...]
+    """By eval, then in the order of the check's arms."""
+    skipped: tuple[Skip, ...]
+    """What could not be run, and why."""
+
+
 def to_saebench(
     report: CheckReport,
     rows: pd.DataFrame,
     *,
     finished_millis: int,
+    facts: Sequence[ArmFacts] = (),
     configs: Mapping[tuple[str, int], dict[str, Any]] | None = None,
 ) -> list[EvalOutput]:
     """Put a check into SAEBench's format.
@@ -120,6 +150,7 @@ def to_saebench(
         report: What the check concluded.
         rows: Its score rows, columns as in `scores.COLUMNS`. References of a suite (`@...`) are no SAEs and left out.
         finished_millis: When it was finished, in milliseconds since 1970.
+        facts: L0 and dead share of every arm and seed, where they are at hand.
         configs: `cfg.json` by arm and seed, where they are at hand.
 
     Returns:
@@ -128,8 +159,18 @@ def to_saebench(
     Raises:
         ValueError: A score is not finite.
     """
+    of_sae = {(f.arm, f.seed): {"l0": f.l0, "dead_share": f.dead_share} for f in facts}
     return [
-        _output(report, suite, arm, seed, part, finished_millis, (configs or {}).get((arm, seed)))
+        EvalOutput(
+            **_of_suite(report, suite),
+            datetime_epoch_millis=finished_millis,
+            eval_result_metrics={"mean": _means(part), "sae": of_sae.get((arm, seed), {})},
+            eval_result_details=_details(part),
+            sae_lens_id=f"seed-{seed}",
+            sae_lens_release_id=f"{report.target}_{arm}",
+            sae_cfg_dict=(configs or {}).get((arm, seed)),
+            eval_result_unstructured=_unstructured(suite, arm, seed),
+        )
         for suite in report.suites
         for arm, seed, part in _parts(rows, suite.suite)
     ]
@@ -137,37 +178,21 @@ def to_saebench(
 
 def _parts(rows: pd.DataFrame, suite: str) -> Iterator[tuple[str, int, pd.DataFrame]]:
     of_suite = rows[(rows["suite"] == suite) & ~rows["arm"].str.startswith("@")]
-    for key, part in of_suite.groupby(["arm", "seed"], sort=True):
-        arm, seed = key  # pyright: ignore[reportGeneralTypeIssues]  (a group's key is a tuple here)
+    for arm, seed in sorted(set(zip(of_suite["arm"], of_suite["seed"], strict=True))):
+        part = of_suite.loc[(of_suite["arm"] == arm) & (of_suite["seed"] == seed)]
         yield str(arm), int(seed), part
 
 
-def _output(
-    report: CheckReport,
-    suite: SuiteResult,
-    arm: str,
-    seed: int,
-    rows: pd.DataFrame,
-    finished: int,
-    config: dict[str, Any] | None,
-) -> EvalOutput:
-    manifest = report.manifest
-    return EvalOutput(
-        eval_type_id=f"sae_sanity_{suite.suite}",
-        eval_config=_eval_config(report, suite),
-        eval_id=str(uuid.uuid5(_NAMESPACE, f"{manifest.config_hash}/{suite.suite}")),
-        datetime_epoch_millis=finished,
-        eval_result_metrics=_metrics(suite, arm, rows),
-        eval_result_details=_details(rows),
-        sae_bench_commit_hash=f"sae-sanity {manifest.versions.get('sae-sanity', 'unknown')}",
-        sae_lens_id=f"seed-{seed}",
-        sae_lens_release_id=f"{report.target}_{arm}",
-        sae_lens_version=manifest.versions.get("sae-lens"),
-        sae_cfg_dict=config,
-        eval_result_unstructured=Unstructured(
-            arm=arm, seed=seed, verdict=suite.verdict, comparisons=_comparisons(suite, arm)
-        ),
-    )
+def _of_suite(report: CheckReport, suite: SuiteResult) -> dict[str, Any]:
+    """What is the same for every SAE."""
+    versions = report.manifest.versions
+    return {
+        "eval_type_id": f"sae_sanity_{suite.suite}",
+        "eval_config": _eval_config(report, suite),
+        "eval_id": str(uuid.uuid5(_NAMESPACE, f"{report.manifest.config_hash}/{suite.suite}")),
+        "sae_bench_commit_hash": f"sae-sanity {versions.get('sae-sanity', 'unknown')}",
+        "sae_lens_version": versions.get("sae-lens"),
+    }
 
 
 def _eval_config(report: CheckReport, suite: SuiteResult) -> EvalConfig:
@@ -181,51 +206,50 @@ def _eval_config(report: CheckReport, suite: SuiteResult) -> EvalConfig:
     )
 
 
-def _metrics(suite: SuiteResult, arm: str, rows: pd.DataFrame) -> dict[str, dict[str, float]]:
+def _means(rows: pd.DataFrame) -> dict[str, float]:
     # As in the report: items are averaged within their cluster first.
     by_cluster = rows.groupby(["metric", "cluster"])["value"].mean()
-    means = {str(metric): float(value) for metric, value in by_cluster.groupby(level="metric").mean().items()}
-    summary = next((a for a in suite.arms if a.arm == arm), None)
-    facts = {"l0": summary.l0, "dead_share": summary.dead_share} if summary else {}
-    return {"mean": means, "sae": {name: value for name, value in facts.items() if value is not None}}
+    return {str(metric): float(value) for metric, value in by_cluster.groupby(level="metric").mean().items()}
 
 
 def _details(rows: pd.DataFrame) -> list[ResultDetail]:
-    return [
-        ResultDetail(
-            item=str(item), cluster=str(cluster), metrics=dict(zip(part["metric"], part["value"], strict=True))
-        )
-        for (item, cluster), part in rows.groupby(["item", "cluster"], sort=True)  # pyright: ignore[reportGeneralTypeIssues]
-    ]
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for item, cluster, metric, value in zip(rows["item"], rows["cluster"], rows["metric"], rows["value"], strict=True):
+        found.setdefault((str(item), str(cluster)), {})[str(metric)] = float(value)
+    return [ResultDetail(item=item, cluster=cluster, metrics=each) for (item, cluster), each in sorted(found.items())]
 
 
-def _comparisons(suite: SuiteResult, arm: str) -> list[dict[str, Any]]:
+def _unstructured(suite: SuiteResult, arm: str, seed: int) -> Unstructured:
     with_trained = [c for c in suite.comparisons if arm in (c.baseline, "trained")]
-    return [json.loads(c.model_dump_json()) for c in with_trained]
+    comparisons = [json.loads(c.model_dump_json()) for c in with_trained]
+    return Unstructured(arm=arm, seed=seed, verdict=suite.verdict, comparisons=comparisons)
 
 
-def to_json(output: EvalOutput) -> str:
-    """An output as pure JSON text, as SAEBench indents it."""
+_FOLDER = Path("docs") / "schema"
+SCHEMAS: dict[Path, type[Output]] = {
+    _FOLDER / f"saebench-eval-v{SCHEMA_VERSION}.json": EvalOutput,
+    _FOLDER / f"saebench-summary-v{SCHEMA_VERSION}.json": SaebenchSummary,
+}
+"""The published schemas, in a checkout."""
+
+
+def to_json(output: EvalOutput | SaebenchSummary) -> str:
+    """An output or a summary as pure JSON text, indented as SAEBench's files are."""
     return json.dumps(output.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
 
 
-def schema() -> dict[str, Any]:
-    """The JSON schema of one file."""
-    made = EvalOutput.model_json_schema(mode="serialization")
-    return {"$schema": GenerateJsonSchema.schema_dialect, **made}
+def schema_text(model: type[Output] = EvalOutput) -> str:
+    """The JSON schema of one kind of file as text, as it is published."""
+    made = model.model_json_schema(mode="serialization")
+    return json.dumps({"$schema": GenerateJsonSchema.schema_dialect, **made}, indent=2, ensure_ascii=False) + "\n"
 
 
-def schema_text() -> str:
-    """The schema as text, as it is published."""
-    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def write_schema(path: Path = SCHEMA_FILE) -> Path:
-    """Write the schema to `path`, whose folders are made, and return it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(schema_text(), encoding="utf-8", newline="\n")
-    return path
+def write_schemas(root: Path = Path()) -> None:
+    """Write the schemas of both kinds of file below the root of a checkout."""
+    for path, model in SCHEMAS.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(schema_text(model), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
-    write_schema()
+    write_schemas()

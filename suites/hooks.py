@@ -11,7 +11,7 @@ from typing import Literal
 from torch import nn
 from transformers import PreTrainedModel
 
-_BLOCK_HOOK = re.compile(r"blocks\.(\d+)\.(hook_\w+)")
+_BLOCK_HOOK = re.compile(r"blocks\.(\d+)\.((?:attn\.)?hook_\w+)")
 _ATTENTION = ("self_attn", "attention", "attn", "self_attention")
 _MLP = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc2")
 # (norm after attention, norm after the MLP) of blocks that normalise what they add to the residual
@@ -20,7 +20,9 @@ _POST_NORMS = (
     ("post_attention_layernorm", "post_feedforward_layernorm"),
     ("post_self_attn_layernorm", "post_mlp_layernorm"),
 )
-_KINDS = ("hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
+_STREAM_KINDS = ("hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
+_KINDS = (*_STREAM_KINDS, "attn.hook_z")
+_OUTPUT_PROJECTIONS = ("o_proj", "c_proj", "out_proj", "dense", "wo")
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,13 @@ def resolve_hook(model: PreTrainedModel, name: str) -> HookPoint:
 
     Args:
         model: Any causal model of `transformers`.
-        name: A TransformerLens name, `blocks.<layer>.hook_resid_pre`, `.hook_resid_post`, `.hook_attn_out` or
-            `.hook_mlp_out`; or the path of a module (its output), with `.input` appended for its input.
+        name: A TransformerLens name, `blocks.<layer>.hook_resid_pre`, `.hook_resid_post`, `.hook_attn_out`,
+            `.hook_mlp_out` or `.attn.hook_z`; or the path of a module (its output), with `.input` for its input.
 
     Returns:
         The module's path and the side of it that is meant. As in TransformerLens, `hook_attn_out` and
-        `hook_mlp_out` are what is added to the residual stream, hence after a post-norm (Gemma 2 and 3).
+        `hook_mlp_out` are what is added to the residual stream, hence after a post-norm (Gemma 2 and 3);
+        `attn.hook_z` is what goes into attention's output projection, all heads in a row.
 
     Raises:
         ValueError: The model has no such hook; the message names the layers and the nearest name.
@@ -54,6 +57,12 @@ def resolve_hook(model: PreTrainedModel, name: str) -> HookPoint:
     if path in dict(model.named_modules()) and path:
         return HookPoint(path, side)
     raise _no_such_hook(model, name)
+
+
+def is_on_stream(name: str) -> bool:
+    """Whether a hook is a TransformerLens name of the residual stream or of what is added to it (width `d_model`)."""
+    match = _BLOCK_HOOK.fullmatch(name)
+    return match is not None and match[2] in _STREAM_KINDS
 
 
 def decoder_layers(model: PreTrainedModel) -> tuple[str, int]:
@@ -81,7 +90,20 @@ def _block_hook(model: PreTrainedModel, name: str, layer: int, kind: str) -> Hoo
         return HookPoint(path, "input")
     if kind == "hook_resid_post":
         return HookPoint(path, "output")
-    return HookPoint(f"{path}.{_added_to_stream(model.get_submodule(path), name, kind)}", "output")
+    block = model.get_submodule(path)
+    if kind == "attn.hook_z":
+        return HookPoint(f"{path}.{_output_projection(block, name)}", "input")
+    return HookPoint(f"{path}.{_added_to_stream(block, name, kind)}", "output")
+
+
+def _output_projection(block: nn.Module, name: str) -> str:
+    """Path inside the block of the projection that attention ends with."""
+    # Not always a child of the block's own attention: GPT-Neo wraps it once more (`attn.attention.out_proj`).
+    for path, _ in block.named_modules():
+        first, _, rest = path.partition(".")
+        if first in _ATTENTION and rest.rsplit(".", 1)[-1] in _OUTPUT_PROJECTIONS:
+            return path
+    raise ValueError(f"no such hook {name!r}: no output projection of attention in {type(block).__name__}")
 
 
 def _added_to_stream(block: nn.Module, name: str, kind: str) -> str:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .activations import ActivationSet
 from .collector import Collector, Progress
-from .hooks import HookPoint, decoder_layers, resolve_hook
+from .hooks import HookPoint, decoder_layers, is_on_stream, resolve_hook
 from .texts import TextSet
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
@@ -48,8 +48,13 @@ class Site:
     """Folder for activations on disk; one folder per content key inside it."""
     batch_size: int = 32
     """Documents per forward pass."""
+    centre: bool = False
+    """Whether every activation is taken minus its mean over `d_in`, as a residual stream is whose writing weights were
+    centred (TransformerLens' `center_writing_weights`). Sound only where every reader of the stream is a LayerNorm."""
 
     def __post_init__(self) -> None:
+        if self.centre and not is_on_stream(self.hook_name):
+            raise ValueError(f"hook {self.hook_name!r} cannot be centred: it is not on the residual stream")
         if self.context_size < 2 or self.batch_size < 1:
             msg = f"context_size {self.context_size} must be at least 2 and batch_size {self.batch_size} at least 1"
             raise ValueError(msg)
@@ -74,7 +79,12 @@ class Site:
         Covers weights, configuration, tokenizer, hook, context size, BOS token, dtype, device, the versions of what
         computes, and batch size (in 16-bit arithmetic the last digits of an activation depend on its batch).
         """
-        digest = hashlib.sha256(_describe(self))
+        return hashlib.sha256(_describe(self) + self.weights_sha256.encode()).hexdigest()
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Hash of the language model's weights alone, the same on every machine: 64 hexadecimal digits."""
+        digest = hashlib.sha256()
         for name, weight in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)};".encode())
             digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -110,12 +120,12 @@ class Site:
             tokens: Token ids, padded on the right.
             mask: Which cells are real tokens; None for all. Values at padding mean nothing.
         """
-        return self.raw_activations(tokens, mask).float()
+        return self._centred(self.raw_activations(tokens, mask).float())
 
     def raw_activations(
         self, tokens: Int[torch.Tensor, "batch pos"], mask: Bool[torch.Tensor, "batch pos"] | None = None
     ) -> Float[torch.Tensor, "batch pos d_in"]:
-        """As `activations`, in the model's own dtype: what `token_losses` takes as `upstream`."""
+        """What the model computes at the hook, in its own dtype and never centred: `upstream` of `token_losses`."""
         # OPT's last layer of an MLP sees all tokens in one row.
         return _tensor_of(self._hook_value(tokens, mask)).reshape(*tokens.shape, -1)
 
@@ -143,6 +153,7 @@ class Site:
             In column t the loss of token t + 1 given tokens 0..t, float32. Losses of padding mean nothing.
         """
         envoy = self._traced.get(self.hook.module)
+        change = None if edit is None else _on_centred(edit) if self.centre else edit
         below = self._layers_below if upstream is not None else ()
         inputs = self._inputs(tokens, mask)
         on_input = self.hook.side == "input"
@@ -151,10 +162,10 @@ class Site:
             with self._traced.trace(**inputs):
                 for layer in below:
                     layer.skip(upstream)
-                if edit is not None and on_input:
-                    envoy.input = _edited(envoy.input, edit, where)
-                elif edit is not None:
-                    envoy.output = _edited(envoy.output, edit, where)
+                if change is not None and on_input:
+                    envoy.input = _edited(envoy.input, change, where)
+                elif change is not None:
+                    envoy.output = _edited(envoy.output, change, where)
                 logits = self._traced.output.logits.save()
         return _next_token_losses(logits, inputs["input_ids"])
 
@@ -173,6 +184,9 @@ class Site:
             The set. What an interrupted run had finished is kept; a corrupt shard is computed again.
         """
         return Collector(self, texts, norm_cap).run(progress)
+
+    def _centred(self, acts: torch.Tensor) -> torch.Tensor:
+        return _without_mean(acts) if self.centre else acts
 
     def _hook_value(self, tokens: torch.Tensor, mask: torch.Tensor | None) -> Any:  # noqa: ANN401
         envoy = self._traced.get(self.hook.module)
@@ -213,6 +227,7 @@ def _describe(site: Site) -> bytes:
     # Where a model was loaded from, and what once wrote its config, says nothing about what it computes here.
     config = {k: v for k, v in config.items() if k not in {"_name_or_path", "transformers_version"}}
     parts = (site.hook, site.context_size, site.bos_token_id, site.model.dtype, site.batch_size, site.model.device.type)
+    parts += (site.centre,)
     parts += tuple(version(name) for name in ("torch", "transformers", "nnsight"))
     tokenizer = _describe_tokenizer(site.tokenizer)
     return json.dumps([config, tokenizer, [repr(part) for part in parts]], sort_keys=True, default=repr).encode()
@@ -224,6 +239,16 @@ def _describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         return tokenizer.get_vocab()
     # These two are left over from the last call, whatever it was.
     return json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+
+
+def _without_mean(acts: torch.Tensor) -> torch.Tensor:
+    return acts - acts.mean(dim=-1, keepdim=True)
+
+
+def _on_centred(edit: Edit) -> Edit:
+    """The edit of centred activations, for activations as the model has them."""
+    # The mean is not put back: a LayerNorm subtracts it again, so that nothing downstream can see it.
+    return lambda rows: edit(_without_mean(rows))
 
 
 def _tensor_of(value: Any) -> torch.Tensor:  # noqa: ANN401

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from sparse_world import D_IN, D_SAE, L0, sparse_world
@@ -8,6 +10,7 @@ from sae_sanity.baselines import (
     Schedule,
     Shape,
     calibrate_l0,
+    measure_moments,
     measure_sparsity,
     new_learner,
     parse_arm,
@@ -24,14 +27,34 @@ def _inference(arm, shape, moments, stream, steps=25):
     return to_inference(learner.sae, moments)
 
 
-@pytest.mark.parametrize("arm", ["trained", "frozen_decoder", "soft_frozen", "frozen_encoder", "random"])
-def test_every_arm_of_every_architecture_is_matched_on_other_text(arm, shape, moments, stream):
+ARMS = ["trained", "frozen_decoder@iso", "frozen_decoder@cov", "soft_frozen", "frozen_encoder", "random"]
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_of_every_architecture_is_matched_on_other_text(arm, shape, moments, stream, exists):
+    exists(arm)
     sae = _inference(arm, shape, moments, stream)
     calibrate_l0(sae, sparse_world(8192, 50).split(1000), L0, n_tokens=8192)
     assert measure_sparsity(sae, [sparse_world(8192, 51)]).l0 == pytest.approx(L0, rel=0.05)
 
 
-@pytest.mark.parametrize("architecture", ["batchtopk", "jumprelu", "standard"])
+@pytest.mark.parametrize("arm", ["trained", "random"])
+@pytest.mark.parametrize("kind", ["layer_norm", "constant_norm_rescale"])
+def test_matched_behind_run_time_normalisation_and_without_a_centre(arm, kind, shape, stream):
+    moments = measure_moments([sparse_world(4096, 100)], normalize_activations=kind)
+    shape = replace(shape, normalize_activations=kind, apply_b_dec_to_input=False)
+    learner = new_learner(parse_arm(arm), shape, moments, 0, moments.seen(sparse_world(512, 9)))
+    if arm == "trained":
+        train_together([learner], stream, moments, Schedule(steps=10, batch_size=256))
+    sae = to_inference(learner.sae, moments)
+    calibrate_l0(sae, sparse_world(8192, 50).split(1000), L0, n_tokens=8192)
+    assert sae.cfg.normalize_activations == kind
+    assert measure_sparsity(sae, [sparse_world(8192, 51)]).l0 == pytest.approx(L0, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["batchtopk", "matryoshka_batchtopk", "jumprelu", "standard", "gated", "matching_pursuit"]
+)
 def test_calibrated_l0_is_exact_on_the_calibration_text(architecture, moments, stream):
     sae = _inference("trained", Shape(architecture, D_IN, D_SAE, L0), moments, stream)
     chunks = sparse_world(2000, 50).split(300)
@@ -48,6 +71,57 @@ def test_standard_is_matched_from_below_too(moments, stream):
     assert measure_sparsity(sae, [x]).l0 < 0.5 * L0
     calibrate_l0(sae, x.split(300), L0, n_tokens=2000)
     assert measure_sparsity(sae, [x]).l0 == pytest.approx(L0, abs=1e-3)
+
+
+def test_the_gate_is_moved_and_magnitudes_are_not(moments, stream):
+    """What fires before and after has the same value: only the gate's bias was calibrated."""
+    sae = _inference("trained", Shape("gated", D_IN, D_SAE, L0), moments, stream)
+    x = sparse_world(2000, 50)
+    with torch.no_grad():
+        before = sae.encode(x)
+        calibrate_l0(sae, x.split(300), 3.0, n_tokens=2000)
+        after = sae.encode(x)
+    assert torch.equal(after[after > 0], before[after > 0])
+
+
+def test_a_gate_cannot_open_what_the_magnitude_keeps_shut(moments, stream):
+    """Latents whose magnitude is cut off do not count as active, whatever their gate says."""
+    sae, x = _inference("trained", Shape("gated", D_IN, D_SAE, L0), moments, stream), sparse_world(1000, 50)
+    with torch.no_grad():
+        sae.b_mag[48:] = -1e6
+        sae.r_mag.add_(torch.linspace(-1, 1, D_SAE))
+        sae.b_mag.sub_(torch.linspace(0, 1, D_SAE))
+    calibrate_l0(sae, x.split(300), 3.0, n_tokens=1000)
+    assert measure_sparsity(sae, [x]).l0 == pytest.approx(3.0, abs=2e-3)
+    before = sae.b_gate.clone()
+    calibrate_l0(sae, [x], 60.0, n_tokens=1000)  # more than is positive at all
+    assert torch.equal(sae.b_gate, before)
+
+
+def test_every_architecture_starts_at_the_target(shape, moments):
+    """Or learns from another L0 than it is measured at: no controller is that fast in a short run."""
+    first = sparse_world(512, 9) * moments.scale
+    sae = new_learner(parse_arm("trained"), shape, moments, 0, first).sae
+    with torch.no_grad():
+        assert float((sae.encode(first) != 0).sum()) / len(first) == pytest.approx(L0, rel=0.01)
+
+
+@pytest.mark.parametrize("architecture", ["topk", "abstopk"])
+def test_k_stays(architecture, moments, stream):
+    sae = _inference("trained", Shape(architecture, D_IN, D_SAE, L0), moments, stream)
+    before = {k: v.clone() for k, v in sae.state_dict().items()}
+    calibrate_l0(sae, [sparse_world(1000, 50)], 3.0, n_tokens=1000)
+    assert sae.cfg.k == L0
+    assert all(torch.equal(v, sae.state_dict()[k]) for k, v in before.items())
+
+
+def test_the_jumprelu_controller_holds_l0_while_training(moments, stream):
+    """Before any calibration: a baseline that learned at a fraction of the L0 would be a weak one."""
+    shape = Shape("jumprelu", D_IN, D_SAE, L0)
+    for mode in ("quadratic", "step", "tanh"):
+        recipe = replace(shape, options=(("jumprelu_sparsity_loss_mode", mode),))
+        sae = _inference("frozen_decoder@cov", recipe, moments, stream, steps=120)
+        assert measure_sparsity(sae, [sparse_world(4096, 51)]).l0 == pytest.approx(L0, rel=0.1), mode
 
 
 def test_excess_against_a_full_sort(moments, stream):

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from sparse_world import D_IN, D_SAE, L0
 
-from sae_sanity.baselines import CONTROLS, baseline_classes, parse_arm
+from sae_sanity.baselines import ARCHITECTURES, CONTROLS, Shape, baseline_classes, parse_arm
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,7 @@ from sae_sanity.baselines import CONTROLS, baseline_classes, parse_arm
         "frozen_encoder@iso",
         "soft_frozen@0.9",
         "random",
+        "retrained",
     ],
 )
 def test_names_round_trip(text):
@@ -44,9 +46,26 @@ def test_nulls_follow_method_section_2():
     claims = {name: set(cls.null_for) for name, cls in baseline_classes().items()}
     assert claims == {
         "trained": set(),
+        "retrained": set(),
         "frozen_decoder": {"decoder"},
         "soft_frozen": set(),
         "frozen_encoder": {"encoder"},
         "random": {"encoder", "decoder"},
     }
     assert set(CONTROLS) == {"permuted_decoder", "permuted_encoder", "random_latents"}
+
+
+def test_what_does_not_exist_for_an_architecture_says_why():
+    arms = ("trained", "retrained", "frozen_decoder", "soft_frozen", "frozen_encoder@cov", "random")
+    left_out = {(a, arm) for a in ARCHITECTURES for arm in arms if parse_arm(arm).applies_to(a)}
+    assert left_out == {("matching_pursuit", "frozen_encoder@cov")}
+    assert "no encoder" in parse_arm("frozen_encoder").applies_to("matching_pursuit")
+    broken = {(a, c) for a in (*ARCHITECTURES, "foreign") for c in CONTROLS if CONTROLS[c].applies_to(a)}
+    assert broken == {("matching_pursuit", "permuted_encoder"), ("foreign", "permuted_encoder")}
+    assert all("\n" not in CONTROLS[c].applies_to(a) for a, c in broken)
+
+
+def test_an_arm_that_does_not_exist_is_refused_in_one_line(moments):
+    shape = Shape("matching_pursuit", D_IN, D_SAE, L0)
+    with pytest.raises(ValueError, match=r"^frozen_encoder@iso does not exist for matching_pursuit: .* no encoder"):
+        parse_arm("frozen_encoder").start(shape, moments, 0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from sae_lens import SAE
@@ -7,10 +9,31 @@ from sae_lens.config import LoggingConfig, SAETrainerConfig
 from sae_lens.training.sae_trainer import SAETrainer
 from sparse_world import D_IN, D_SAE, L0, sparse_world
 
-from sae_sanity.baselines import Schedule, Shape, new_learner, parse_arm, to_inference, train_together
+from sae_sanity.baselines import (
+    Schedule,
+    Shape,
+    measure_moments,
+    new_learner,
+    parse_arm,
+    random_directions,
+    to_inference,
+    train_together,
+)
 from sae_sanity.baselines.training import load_checkpoint, save_checkpoint
 
 STEPS = Schedule(steps=30, batch_size=256, lr=3e-3)
+
+_LINEAR = {"W_enc", "W_dec", "b_enc", "b_dec"}
+PARAMETERS = {
+    "standard": _LINEAR,
+    "gated": {"W_enc", "W_dec", "b_dec", "b_gate", "b_mag", "r_mag"},
+    "topk": _LINEAR,
+    "abstopk": _LINEAR,
+    "jumprelu": _LINEAR | {"threshold"},
+    "batchtopk": _LINEAR | {"topk_threshold"},
+    "matryoshka_batchtopk": _LINEAR | {"topk_threshold"},
+    "matching_pursuit": {"W_dec", "b_dec"},
+}
 
 
 def _train(arm, shape, moments, stream, *, seed=0, schedule=STEPS, **options):
@@ -31,13 +54,44 @@ def _train(arm, shape, moments, stream, *, seed=0, schedule=STEPS, **options):
         ("soft_frozen@0.8", set()),
     ],
 )
-def test_frozen_never_moves_and_the_rest_learns(arm, fixed, shape, moments, stream):
+def test_frozen_never_moves_and_the_rest_learns(arm, fixed, shape, moments, stream, exists):
+    exists(arm)
     learner, before = _train(arm, shape, moments, stream)
     after = learner.sae.state_dict()
-    for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
-        assert torch.equal(before[name], after[name]) == (name in fixed), name
-    if shape.architecture == "jumprelu":
-        assert not torch.equal(before["threshold"], after["threshold"])
+    assert PARAMETERS[shape.architecture] == set(after)
+    assert {name for name in after if torch.equal(before[name], after[name])} == fixed
+
+
+@pytest.mark.parametrize("variant", ["iso", "cov"])
+def test_a_frozen_decoder_is_what_was_drawn_after_all_folding(variant, shape, moments, stream):
+    """Folding scales rows; their directions are those of the draw to float precision."""
+    learner, _ = _train(f"frozen_decoder@{variant}", shape, moments, stream)
+    rows = to_inference(learner.sae, moments).W_dec.detach().double()
+    drawn = random_directions(D_SAE, moments, variant, torch.Generator().manual_seed(0)).double()
+    assert torch.equal(learner.start, drawn.float())
+    torch.testing.assert_close(rows / rows.norm(dim=1, keepdim=True), drawn, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("kind", ["layer_norm", "constant_norm_rescale"])
+def test_a_frozen_decoder_that_is_not_folded_keeps_every_bit(kind, stream):
+    moments = measure_moments([sparse_world(2048, 100)], normalize_activations=kind)
+    shape = Shape("standard", D_IN, D_SAE, L0, normalize_activations=kind)
+    learner = new_learner(parse_arm("frozen_decoder"), shape, moments, 0, moments.seen(sparse_world(512, 9)))
+    train_together([learner], stream, moments, STEPS)
+    assert torch.equal(to_inference(learner.sae, moments).W_dec, learner.start)
+
+
+def test_a_soft_frozen_decoder_is_in_its_caps_after_all_folding(shape, moments, stream):
+    learner, _ = _train("soft_frozen@0.98", shape, moments, stream)
+    rows = to_inference(learner.sae, moments).W_dec.detach().double()
+    assert float(torch.nn.functional.cosine_similarity(rows, learner.start.double()).min()) >= 0.98 - 1e-6
+
+
+def test_matching_pursuit_with_nothing_to_learn_still_trains(moments, stream):
+    """With W_dec frozen and b_dec unused no parameter has a gradient."""
+    shape = Shape("matching_pursuit", D_IN, D_SAE, L0, apply_b_dec_to_input=False)
+    learner, before = _train("frozen_decoder", shape, moments, stream, schedule=Schedule(steps=2, batch_size=256))
+    assert all(torch.equal(v, learner.sae.state_dict()[k]) for k, v in before.items())
 
 
 def test_soft_frozen_rows_stay_in_their_caps_while_training(shape, moments, stream):
@@ -61,13 +115,13 @@ def test_arms_of_a_seed_start_alike(shape, moments):
 def test_together_equals_alone(shape, moments, stream):
     """Arms share the stream and nothing else."""
     first = sparse_world(512, 9) * moments.scale
-    both = [new_learner(parse_arm(a), shape, moments, 0, first) for a in ("trained", "frozen_encoder")]
+    both = [new_learner(parse_arm(a), shape, moments, 0, first) for a in ("trained", "frozen_decoder")]
     train_together(both, stream, moments, STEPS)
     alone, _ = _train("trained", shape, moments, stream)
     assert all(torch.equal(v, alone.sae.state_dict()[k]) for k, v in both[0].sae.state_dict().items())
 
 
-@pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
+@pytest.mark.parametrize("architecture", ["topk", "abstopk", "batchtopk", "matryoshka_batchtopk", "matching_pursuit"])
 def test_against_saelens_own_trainer(architecture, moments, stream):
     """Same start, same batches, constant rate: SAELens' SAETrainer ends at the same weights."""
     shape = Shape(architecture, D_IN, D_SAE, L0)
@@ -178,13 +232,14 @@ def test_saved_and_loaded_by_saelens_bit_for_bit(shape, moments, stream, tmp_pat
     ).read_bytes()
 
 
-def test_finished_sae_reads_raw_activations(moments, stream):
-    shape = Shape("topk", D_IN, D_SAE, L0)
-    learner, _ = _train("trained", shape, moments, stream)
-    raw = sparse_world(64, 5)
+@pytest.mark.parametrize("centred", [True, False])
+def test_finished_sae_reads_raw_activations(centred, shape, moments, stream, settle):
+    learner, _ = _train("trained", replace(shape, apply_b_dec_to_input=centred), moments, stream)
+    raw, sae = sparse_world(256, 5), learner.sae
+    settle(sae, raw * moments.scale)
     with torch.no_grad():
-        scaled = learner.sae(raw * moments.scale) / moments.scale
-        torch.testing.assert_close(to_inference(learner.sae, moments)(raw), scaled, rtol=1e-4, atol=1e-4)
+        scaled = sae(raw * moments.scale) / moments.scale
+        torch.testing.assert_close(to_inference(sae, moments)(raw), scaled, rtol=1e-4, atol=1e-4)
 
 
 def test_schedule_rises_stays_and_falls():

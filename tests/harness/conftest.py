@@ -28,6 +28,8 @@ def _elsewhere(monkeypatch, tmp_path, cache):
     """Every test runs in its own folder and knows no configuration but its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SAE_SANITY_CACHE", str(cache))
+    # What one test has trained, another one trains again.
+    monkeypatch.setenv("SAE_SANITY_BASELINES", str(tmp_path / "kept-baselines"))
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +52,7 @@ def _finished(settings, cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "results"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAE_SANITY_CACHE", str(cache))
+        patch.setenv("SAE_SANITY_BASELINES", "none")
         return check.run_check(settings, folder, Silent()), folder
 
 

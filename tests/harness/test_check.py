@@ -16,7 +16,7 @@ from sae_lens import SAE
 from tiny_site import TINY
 
 from sae_sanity.harness import check
-from sae_sanity.harness.arms import ArmStore
+from sae_sanity.harness.arm_store import ArmStore
 from sae_sanity.harness.config import resolve
 from sae_sanity.harness.errors import UsageError
 from sae_sanity.harness.plan import ArmSeed, make_plan
@@ -186,7 +186,7 @@ check.run_check(resolve(TINY | {{"tokens": 40000}}, environ={{}}), Path({folder!
 
 def _start(folder: Path, cache: Path) -> subprocess.Popen[bytes]:
     code = SCRIPT.format(support=str(SUPPORT), folder=str(folder))
-    environ = os.environ | {"SAE_SANITY_CACHE": str(cache)}
+    environ = os.environ | {"SAE_SANITY_CACHE": str(cache), "SAE_SANITY_BASELINES": str(cache / "baselines")}
     return subprocess.Popen([sys.executable, "-c", code], env=environ, stderr=subprocess.DEVNULL)
 
 

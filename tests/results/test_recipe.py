@@ -45,6 +45,11 @@ def test_artefact_and_recipe_are_judged_apart():
     assert {c.claim for c in suite.comparisons if c.required} == {"artefact"}
     assert {c.claim for c in suite.recipe.comparisons} == {"recipe"}
     assert [c.baseline for c in suite.recipe.comparisons] == ["random", "frozen_encoder@iso"]
+    assert [(arm.arm, arm.role) for arm in suite.arms[:3]] == [
+        ("trained", "trained"),
+        ("retrained", "recipe"),
+        ("random", "baseline"),
+    ]
 
 
 def test_a_released_sae_that_only_had_more_tokens_is_found_out():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from tiny_site import tiny_tokenizer
 
-from sae_sanity.suites import corpus
-from sae_sanity.suites.corpus import MAX_PASSAGES, MIN_CHARACTERS, SOURCES, demo_texts
-from sae_sanity.suites.near_duplicates import SHARED, normalised
+from sae_sanity.suites import corpus, documents
+from sae_sanity.suites.corpus import SOURCES, demo_texts
+from sae_sanity.suites.documents import MAX_PASSAGES, MIN_CHARACTERS, Pool, in_rounds, passages
+from sae_sanity.suites.near_duplicates import SHARED, fingerprints, normalised
 from sae_sanity.suites.probe_data import DEMO, file_families, profile_datasets, read_table, related_files
 
 # The word tokenizer knows no English, but it counts words, and nothing else of it is used.
@@ -84,7 +85,7 @@ def test_no_two_documents_of_the_pool_share_a_run_of_80(choose):
 
 def test_tables_of_probed_families_are_not_read(monkeypatch):
     read = []
-    monkeypatch.setattr(corpus, "read_table", lambda name: read.append(name) or read_table(name))
+    monkeypatch.setattr(documents, "read_table", lambda name: read.append(name) or read_table(name))
     corpus._documents(["139_news_class_Politics", "94_ai_gen"])
     assert set(read) - {"139_news_class_Politics", "94_ai_gen"} <= set(SOURCES) - {"97_news_class", "94_ai_gen"}
     assert read.count("94_ai_gen") == 1  # as a probed table, not as a source
@@ -94,7 +95,7 @@ def test_tables_of_probed_families_are_not_read(monkeypatch):
 def test_there_are_three_million_tokens(choose, profile):
     # Of words, each of which is a token at least; SmolLM2 itself counts 5.8 million.
     documents, _ = corpus._documents(profile_datasets(profile))
-    n_words = sum(min(len(p.split()), 100) for d in documents for p in corpus._passages(d, 128))
+    n_words = sum(min(len(p.split()), 100) for d in documents for p in passages(d, 128))
     assert n_words > 3_000_000
 
 
@@ -127,16 +128,14 @@ def test_as_many_tokens_as_are_asked_for(texts):
 
 def test_held_out_and_calibration_texts_are_one_passage_of_a_document_each(choose):
     documents, _ = corpus._documents(DEMO)
-    first = {corpus._passages(document, 128)[0] for document in documents}
+    first = {passages(document, 128)[0] for document in documents}
     chosen = choose(n_train_tokens=100)
     assert set(chosen.held_out.documents) | set(chosen.calibration.documents) <= first
 
 
 def test_documents_of_many_sources_are_chosen(texts):
     families = file_families()
-    source = {
-        p: families[name] for name in SOURCES for d in prompts([name]) for p in corpus._passages(d.strip(), 128)[:1]
-    }
+    source = {p: families[name] for name in SOURCES for d in prompts([name]) for p in passages(d.strip(), 128)[:1]}
     assert len({source[text] for text in texts.held_out.documents}) >= 6
 
 
@@ -185,33 +184,33 @@ def test_more_texts_than_there_are(choose, sizes, message):
 
 def test_passages_fill_a_context_and_are_cut_at_spaces():
     document = "word " * 400  # 2,000 characters
-    passages = corpus._passages(document, 128)
-    assert [len(passage) for passage in passages] == [639, 634, 634]
-    assert all(set(passage.split()) == {"word"} for passage in passages)
+    found = passages(document, 128)
+    assert [len(passage) for passage in found] == [639, 634, 634]
+    assert all(set(passage.split()) == {"word"} for passage in found)
 
 
 def test_a_document_gives_only_so_many_passages():
-    assert len(corpus._passages("word " * 4000, 128)) == MAX_PASSAGES
+    assert len(passages("word " * 4000, 128)) == MAX_PASSAGES
 
 
 def test_letters_without_a_space_are_cut_somewhere():
-    assert list(map(len, corpus._passages("x" * 1500, 128))) == [320, 320, 320, 540]
+    assert list(map(len, passages("x" * 1500, 128))) == [320, 320, 320, 540]
 
 
 @pytest.mark.parametrize(("length", "n"), [(0, 0), (239, 0), (240, 1), (640, 1), (860, 1), (900, 2)])
 def test_number_of_passages(length, n):
-    assert len(corpus._passages(("ab " * 400)[:length], 128)) == n
+    assert len(passages(("ab " * 400)[:length], 128)) == n
 
 
 def test_training_takes_first_passages_first():
     documents = [["a1", "a2", "a3"], ["b1"], ["c1", "c2"]]
-    assert list(corpus._in_rounds(documents)) == ["a1", "b1", "c1", "a2", "c2", "a3"]
+    assert list(in_rounds(documents)) == ["a1", "b1", "c1", "a2", "c2", "a3"]
 
 
 def test_a_pool_takes_no_near_duplicates():
     story = " ".join(f"word{i}" for i in range(60))
     probed = " ".join(f"probed{i}" for i in range(60))
-    pool = corpus._Pool(frozenset(corpus.fingerprints(probed)))
+    pool = Pool(frozenset(fingerprints(probed)))
     for text in (story, story, "Prefix: " + story.upper(), probed + " and more", "short", story[::-1]):
         pool.offer(text)
     assert list(pool.documents) == [story, story[::-1]]

@@ -155,3 +155,41 @@ def test_a_model_without_a_list_of_layers():
     model.config.num_hidden_layers = 7
     with pytest.raises(ValueError, match="cannot find the 7 decoder layers of LlamaForCausalLM"):
         decoder_layers(model)
+
+
+# what goes into attention's output projection
+
+
+def test_hook_z_is_what_attention_projects(any_model, make_site, tokens):
+    site = make_site(any_model, "blocks.1.attn.hook_z")
+    z = site.activations(tokens)
+    projection = any_model.get_submodule(site.hook.module)
+    attention = any_model.get_submodule(site.hook.module.rsplit(".", 1)[0])
+    with torch.no_grad():
+        put_out = make_site(any_model, f"{site.hook.module}").activations(tokens)
+        torch.testing.assert_close(projection(z.reshape(-1, z.shape[-1])).view_as(put_out), put_out)
+    assert type(attention).__name__.endswith("Attention")
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen3", "gemma2", "neox_parallel", "gpt2"])
+def test_hook_z_against_transformer_lens(architecture, make_site, tokens):
+    from transformer_lens.model_bridge import TransformerBridge
+
+    model = random_model(ARCHITECTURES[architecture]())
+    site = make_site(model, "blocks.1.attn.hook_z")
+    mine = site.activations(tokens)
+    wordlist = tf.PreTrainedTokenizerFast(tokenizer_object=site.tokenizer.backend_tokenizer, pad_token="<unk>")
+    bridge = TransformerBridge.boot_transformers(
+        "tiny", hf_model=model, tokenizer=wordlist, device="cpu", dtype=torch.float32
+    )
+    with torch.no_grad():
+        _, cache = bridge.run_with_cache(tokens, prepend_bos=False)
+    torch.testing.assert_close(mine, cache["blocks.1.attn.hook_z"].reshape(mine.shape), atol=1e-4, rtol=1e-4)
+
+
+def test_an_edit_of_hook_z_is_seen_downstream(any_model, make_site, tokens):
+    site = make_site(any_model, "blocks.1.attn.hook_z")
+    where = torch.ones_like(tokens, dtype=torch.bool)
+    clean = site.token_losses(tokens, None, where)
+    torch.testing.assert_close(site.token_losses(tokens, lambda rows: rows, where), clean)
+    assert (site.token_losses(tokens, torch.neg, where) - clean).abs().max() > 1e-3

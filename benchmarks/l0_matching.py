@@ -1,0 +1,97 @@
+"""How well L0 is matched: every architecture times every arm, on the real demo site, through the real command.
+
+Usage: python benchmarks/l0_matching.py [--architectures gated,topk] [--profile smoke] [--tokens N] [--results DIR]
+
+Runs `sae-sanity check demo --suites reconstruction` once per architecture and prints the Markdown table of
+docs/architectures.md: target L0, measured L0 on held-out texts, the largest relative error over seeds, dead share.
+A folder that is finished already is read, not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from sae_sanity.baselines import ARCHITECTURES, CONTROLS
+from sae_sanity.results.design import ArmFacts
+
+HEADER = (
+    "| architecture | arm | SAEs | target L0 | measured L0 | largest error | dead share | matched |",
+    "|---|---|--:|--:|--:|--:|--:|---|",
+)
+FINISHED = (0, 1, 3, 4)
+"""Exit codes of a check that ended in a verdict, whatever it was."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architectures", default=",".join(ARCHITECTURES))
+    parser.add_argument("--profile", default="smoke")
+    parser.add_argument("--tokens", type=int, help="training tokens of every arm instead of the profile's")
+    parser.add_argument("--results", type=Path, help="folder to keep the checks in (default: a temporary one)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.results or Path(temporary)
+        print("\n".join(HEADER))
+        for architecture in options.architectures.split(","):
+            more = ["--tokens", str(options.tokens)] if options.tokens else []
+            failed = check(architecture, folder / architecture, ["--profile", options.profile, *more])
+            print("\n".join(rows(architecture, read_facts(folder / architecture), failed)), flush=True)
+
+
+def check(architecture: str, folder: Path, more: Sequence[str]) -> str:
+    """Run one check; return "" or the last line of what went wrong."""
+    command = [str(Path(sys.executable).with_name("sae-sanity")), "check", "demo", "--suites", "reconstruction"]
+    begun = time.monotonic()
+    run = subprocess.run(
+        [*command, "--architecture", architecture, "--results", str(folder), *more],
+        env={"SAE_SANITY_BASELINES": "none", "OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(f"{architecture}: exit {run.returncode} after {time.monotonic() - begun:.0f} s", file=sys.stderr)
+    return "" if run.returncode in FINISHED else (run.stderr.strip().splitlines() or ["no message"])[-1]
+
+
+def read_facts(folder: Path) -> Mapping[str, Sequence[ArmFacts]]:
+    """Return the facts of every finished SAE of a check, by arm."""
+    facts: dict[str, list[ArmFacts]] = defaultdict(list)
+    for path in sorted(folder.glob("arms/*/seed-*/arm.json")):
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        facts[record["facts"]["arm"]].append(ArmFacts(**record["facts"]))
+    return facts
+
+
+def rows(architecture: str, facts: Mapping[str, Sequence[ArmFacts]], failed: str) -> Iterator[str]:
+    """Yield one row per arm, and one more where the check itself went wrong."""
+    for arm, saes in facts.items():
+        worst = max((s.l0 / s.target_l0 - 1 for s in saes), key=abs)
+        means = fmean(s.l0 for s in saes), fmean(s.dead_share for s in saes)
+        yield (
+            f"| {architecture} | `{arm}` | {len(saes)} | {saes[0].target_l0:g} | {means[0]:.2f} | {worst:+.1%} "
+            f"| {means[1]:.1%} | {verdict(arm, [s.matched for s in saes])} |"
+        )
+    if failed:
+        yield f"| {architecture} | (the check failed: {failed.replace('|', '/')}) | | | | | | |"
+
+
+def verdict(arm: str, matched: Sequence[bool]) -> str:
+    """Say whether an arm is matched; a control that is not calibrated again has the L0 that its making gives it."""
+    if arm in CONTROLS and not CONTROLS[arm].recalibrate:
+        return "not meant to be"
+    return "yes" if all(matched) else f"{sum(matched)} of {len(matched)}"
+
+
+if __name__ == "__main__":
+    main()

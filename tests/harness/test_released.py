@@ -1,0 +1,352 @@
+"""Checks of SAEs that exist: a folder, a hub repo, a release, an object, end to end on a tiny language model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hub_contents import documents, save_gpt2
+from loopback_hub import loopback_hub
+from sae_lens import SAE
+from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup, get_pretrained_saes_directory
+from sae_lens.saes.sae import SAEMetadata
+from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
+
+from sae_sanity.harness import check
+from sae_sanity.harness.baseline_store import find_arms
+from sae_sanity.harness.cli import main
+from sae_sanity.harness.config import resolve
+from sae_sanity.harness.errors import UsageError
+from sae_sanity.harness.progress import Silent
+from sae_sanity.harness.record import load_record, report_of
+from sae_sanity.results.outcome import CheckReport
+from sae_sanity.results.store import Store
+
+HOOK = "blocks.1.hook_resid_post"
+SMALL = {
+    "suites": ["reconstruction"],
+    "baselines": ["frozen_decoder"],
+    "context_size": 32,
+    "seeds": 3,
+    "random_seeds": 3,
+    "tokens": 4096,
+    "batch_size": 256,
+    "calibration_tokens": 6000,
+    "held_out_documents": 100,
+    "ce_documents": 4,
+}
+
+
+def topk_sae(seed: int = 0, *, d_sae: int = 48, k: int = 4, **metadata: object) -> TopKSAE:
+    """A TopK SAE with unit rows, tied: not trained, but a real SAE."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.nn.functional.normalize(torch.randn(d_sae, 16, generator=generator), dim=-1)
+    facts = {"hook_name": HOOK, "context_size": 32, "prepend_bos": True} | metadata
+    sae = TopKSAE(TopKSAEConfig(d_in=16, d_sae=d_sae, k=k, metadata=SAEMetadata(**facts)))
+    sae.load_state_dict(
+        {"W_dec": rows, "W_enc": rows.T.contiguous(), "b_enc": torch.zeros(d_sae), "b_dec": torch.zeros(16)}
+    )
+    return sae
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> Path:
+    """A folder with a language model and texts."""
+    root = tmp_path_factory.mktemp("world")
+    save_gpt2(root / "models/gpt2")
+    (root / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents(700)))
+    return root
+
+
+@pytest.fixture
+def small(world):
+    """Settings of a check of seconds."""
+
+    def make(target, **changes):
+        model = {"model": str(world / "models/gpt2"), "texts": str(world / "texts.jsonl")}
+        return resolve({"target": str(target)} | model | SMALL | changes, environ={})
+
+    return make
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with an SAE in SAELens' format."""
+    folder = tmp_path / "my-sae"
+    topk_sae().save_model(folder)
+    return folder
+
+
+def rows_of(folder: Path) -> pd.DataFrame:
+    record, store = load_record(folder), Store(folder)
+    frame = pd.concat([store.read(key) for key in record.cells], ignore_index=True)
+    return frame.sort_values(["suite", "metric", "arm", "seed", "item"], ignore_index=True)
+
+
+def test_a_folder_is_checked_and_both_claims_are_made(small, saved, run):
+    report, folder = run(small(saved))
+    (suite,) = report.suites
+    arms = {arm.arm: arm for arm in suite.arms}
+    assert arms["trained"].seeds == 1
+    assert arms["retrained"].seeds == 3
+    assert suite.recipe is not None
+    assert [c.baseline for c in suite.recipe.comparisons] == ["frozen_decoder@iso", "random"]
+    assert {c.claim for c in suite.comparisons if c.required} == {"artefact"}
+    assert "retrained" in [c.baseline for c in suite.comparisons]
+    assert all(arms[name].matched for name in ("trained", "retrained", "frozen_decoder@iso", "random"))
+    assert report.manifest.recipe["architecture"] == "topk (cfg.json)"
+    assert report_of(folder) == report
+
+
+def test_a_random_sae_does_not_beat_random(small, saved, run):
+    """The SAE under test is itself a random one: whatever is found, it is never PASS, and its recipe does better."""
+    report, _ = run(small(saved))
+    assert report.verdict != "PASS"
+    scores = {arm.arm: arm.score for arm in report.suites[0].arms}
+    assert scores["retrained"] > scores["trained"]
+
+
+def test_what_is_measured_is_the_sae_itself(small, saved, run):
+    """Explained variance of the arm under test is that of the SAE that was handed in, by SAELens' own calculator."""
+    from sae_sanity.harness.adopt import adopt
+    from sae_sanity.harness.targets import locate
+
+    settings = small(saved)
+    _, folder = run(settings)
+    (located,) = locate(settings.target)
+    subject = check.make_subject(adopt(settings, located.recipe), located.load(), check.cache_folder(), Silent())
+    sae = SAE.load_from_disk(saved)
+    rows = rows_of(folder)
+    rows = rows.loc[(rows["arm"] == "trained") & (rows["metric"] == "explained_variance")].set_index("item")["value"]
+    (acts, document, _), *_ = subject.held_out_activations.chunks()
+    for index in np.unique(document)[:5]:
+        x = acts[torch.from_numpy(document == index)]
+        with torch.no_grad():
+            residual = (x - sae(x)).square().sum() / (x - x.mean(0)).square().sum()
+        assert rows[f"held_out-{index:05d}"] == pytest.approx(float(1 - residual), abs=1e-5)
+
+
+def test_by_release_by_folder_by_address_and_as_a_saebench_object_the_scores_are_the_same_bits(
+    small, world, tmp_path, monkeypatch, run
+):
+    sae = topk_sae()
+    hub = tmp_path / "hub"
+    sae.save_model(hub / "models/org/saes/layer_1")
+    shutil.copytree(hub / "models/org/saes/layer_1", tmp_path / "folder")
+    lookup = PretrainedSAELookup(
+        "tiny-release", "org/saes", "gpt2-small", None, {"layer_1": "layer_1"}, {}, {"layer_1": 4.0}, {}, {}, None
+    )
+    monkeypatch.setitem(get_pretrained_saes_directory(), "tiny-release", lookup)
+    (tmp_path / "my_saes.py").write_text(
+        "import torch\n"
+        "from sae_bench.custom_saes.topk_sae import TopKSAE\n"
+        "from safetensors.torch import load_file\n"
+        "def make():\n"
+        f"    sae = TopKSAE(16, 48, 4, 'gpt2-small', 1, torch.device('cpu'), torch.float32, hook_name='{HOOK}')\n"
+        f"    state = load_file('{tmp_path}/folder/sae_weights.safetensors')\n"
+        "    sae.load_state_dict(state, strict=False)\n"
+        "    return sae\n"
+    )
+    found = {}
+    with loopback_hub(hub) as served:
+        served.patched(monkeypatch, tmp_path / "home")
+        for name, target in {
+            "release": "tiny-release",
+            "address": "hf://org/saes/layer_1",
+            "folder": str(tmp_path / "folder"),
+            "object": "my_saes:make",
+        }.items():
+            monkeypatch.setenv("SAE_SANITY_BASELINES", "none")  # each trains its own
+            run(small(target), name)
+            found[name] = rows_of(tmp_path / name)
+    sys.modules.pop("my_saes", None)
+    for name, rows in found.items():
+        pd.testing.assert_frame_equal(rows, found["folder"], check_exact=True, obj=name)
+    assert len(found["folder"]) > 1000
+
+
+def test_a_recipe_s_sources_are_in_the_plan_and_nothing_is_written(small, saved, world, capsys, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["plan", str(saved), "--model", str(world / "models/gpt2")]) == 0
+    out = capsys.readouterr().out
+    for line in (
+        "hook_name",
+        f"{HOOK} (cfg.json)",
+        "unknown; used here: packaged",
+        "L0 as measured on it",
+        "retrained",
+    ):
+        assert line in out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_several_saes_are_one_report(small, tmp_path, run):
+    root = tmp_path / "release"
+    for layer in (0, 1):
+        topk_sae(layer, hook_name=f"blocks.{layer}.hook_resid_post").save_model(root / f"layer_{layer}/width_48")
+    report, folder = run(small(root, sae_id=["layer_*"]))
+    assert [suite.label for suite in report.suites] == [f"layer_{n}/width_48: reconstruction" for n in (0, 1)]
+    assert all(suite.p_holm is None or suite.p_holm >= (suite.p or 0) for suite in report.suites)
+    assert report_of(folder) == report
+    # each is an ordinary results folder
+    assert report_of(folder / "layer_0%2fwidth_48").suites[0].suite == "reconstruction"
+    assert CheckReport.model_validate(report.model_dump()) == report
+
+
+def test_one_that_is_damaged_leaves_the_others_and_the_check_incomplete(small, tmp_path, run):
+    root = tmp_path / "release"
+    for layer in (0, 1):
+        topk_sae(layer).save_model(root / f"layer_{layer}")
+    weights = root / "layer_1/sae_weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    report, _ = run(small(root, sae_id=["*"]))
+    assert [suite.subject for suite in report.suites] == ["layer_0"]
+    assert report.exit_code in (1, 4)
+    assert [skip.what for skip in report.skipped if "layer_1" in skip.what] == ["layer_1"]
+
+
+@pytest.mark.parametrize("kind", ["transcoder", "temporal", "crosscoder"])
+def test_what_is_not_supported_is_a_skip_and_exit_4(kind, small, saved, run):
+    cfg = json.loads((saved / "cfg.json").read_text())
+    (saved / "cfg.json").write_text(json.dumps(cfg | {"architecture": kind}))
+    report, folder = run(small(saved))
+    assert (report.verdict, report.exit_code) == ("INVALID", 4)
+    assert kind in report.skipped[0].reason
+    assert "not supported" in report.skipped[0].reason
+    assert not folder.exists()
+
+
+def test_a_transcoder_object_is_a_skip_too(small, run, tmp_path):
+    (tmp_path / "odd_transcoders.py").write_text(
+        "from sae_lens.saes.transcoder import Transcoder, TranscoderConfig\n"
+        "def make():\n    return Transcoder(TranscoderConfig(d_in=16, d_out=16, d_sae=48))\n"
+    )
+    report, _ = run(small("odd_transcoders:make"))
+    assert (report.exit_code, report.skipped[0].what) == (4, "odd_transcoders:make")
+    assert "transcoder" in report.skipped[0].reason
+    sys.modules.pop("odd_transcoders", None)
+
+
+def test_a_hook_of_another_width_is_one_line(small, tmp_path, run):
+    sae = topk_sae()
+    cfg = TopKSAEConfig(d_in=8, d_sae=48, k=4, metadata=sae.cfg.metadata)
+    TopKSAE(cfg).save_model(tmp_path / "narrow")
+    with pytest.raises(UsageError, match=r"has d_in 8, but activations at blocks.1.hook_resid_post have width 16"):
+        run(small(tmp_path / "narrow"))
+    assert not (tmp_path / "results").exists()
+
+
+def test_trained_baselines_are_used_again_and_by_others(small, saved, run, tmp_path, monkeypatch, capsys):
+    first, folder = run(small(saved), "one")
+    monkeypatch.setattr("sae_sanity.harness.arms.train_together", None)  # would raise if it were called
+    second, _ = run(small(saved), "two")
+    assert first.suites == second.suites
+    assert main(["list", "baselines"]) == 0
+    assert "retrained/2 " in capsys.readouterr().out
+
+    assert main(["baselines", "export", "shared", "--results", str(folder)]) == 0
+    monkeypatch.setenv("SAE_SANITY_BASELINES", "none")
+    third, _ = run(small(saved, baselines_from="shared"), "three")
+    notes = {arm.arm: arm.note for arm in third.suites[0].arms}
+    assert notes["frozen_decoder@iso"] == "trained elsewhere (baselines_from)"
+    scores = [{arm.arm: arm.score for arm in report.suites[0].arms} for report in (first, third)]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-9)
+
+
+def test_baselines_of_another_sae_are_refused(small, saved, run, tmp_path):
+    _, folder = run(small(saved), "one")
+    assert main(["baselines", "export", "shared", "--results", str(folder)]) == 0
+    topk_sae(k=6).save_model(tmp_path / "other")
+    with pytest.raises(UsageError, match=r"l0 is 4.0 there and 6.0 here"):
+        run(small(tmp_path / "other", baselines_from="shared"), "two")
+
+
+def test_an_upload_is_a_dry_run_until_it_is_pushed(small, saved, run, tmp_path, monkeypatch, capsys):
+    _, folder = run(small(saved), "one")
+    main(["baselines", "export", "shared", "--results", str(folder)])
+    (tmp_path / "shared/private-notes.txt").write_text("mine")
+    with loopback_hub(tmp_path / "hub") as served:
+        served.patched(monkeypatch, tmp_path / "home")
+        monkeypatch.setenv("HF_TOKEN", "hf_loopbackSECRETtoken")
+        capsys.readouterr()
+        assert main(["baselines", "upload", "shared", "org/baselines"]) == 0
+        assert "dry run" in capsys.readouterr().out
+        assert served.requests == []
+        assert main(["baselines", "upload", "shared", "org/baselines", "--push"]) == 0
+        out, err = capsys.readouterr()
+        assert "SECRET" not in out + err
+        uploaded = {
+            str(p.relative_to(tmp_path / "hub/models/org/baselines")) for p in served.root.rglob("*.*") if p.is_file()
+        }
+        assert not any("private" in name for name in uploaded)
+        monkeypatch.setenv("SAE_SANITY_BASELINES", "none")
+        report, _ = run(small(saved, baselines_from="hf://org/baselines"), "two")
+    assert {arm.note for arm in report.suites[0].arms if arm.arm == "retrained"} == {
+        "trained elsewhere (baselines_from)"
+    }
+
+
+def test_an_object_that_sae_lens_cannot_save_is_checked(small, run, tmp_path):
+    (tmp_path / "odd_saes.py").write_text(
+        "import torch\n"
+        "from types import SimpleNamespace\n"
+        "class Odd:\n"
+        "    def __init__(self):\n"
+        "        g = torch.Generator().manual_seed(0)\n"
+        "        self.W_dec = torch.nn.functional.normalize(torch.randn(48, 16, generator=g), dim=-1)\n"
+        "        self.W_enc = self.W_dec.T.clone()\n"
+        f"        self.cfg = SimpleNamespace(d_in=16, d_sae=48, hook_name='{HOOK}')\n"
+        "    def encode(self, x):\n"
+        "        h = x @ self.W_enc\n"
+        "        return h * (h >= h.topk(4, dim=-1).values[..., -1:])\n"
+        "    def decode(self, f):\n"
+        "        return f @ self.W_dec\n"
+    )
+    report, folder = run(small("odd_saes:Odd"))
+    (suite,) = report.suites
+    names = {arm.arm for arm in suite.arms}
+    assert {"trained", "retrained", "random", "permuted_decoder", "random_latents"} <= names
+    assert "permuted_encoder" not in names
+    assert any(skip.what == "permuted_encoder" for skip in report.skipped)
+    assert report_of(folder) == report
+    again, _ = run(small("odd_saes:Odd"))
+    assert again == report
+    sys.modules.pop("odd_saes", None)
+
+
+@pytest.mark.parametrize("architecture", ["gated", "abstopk", "matryoshka_batchtopk", "matching_pursuit"])
+def test_every_architecture_ends_in_a_verdict(architecture, small, saved, run):
+    report, folder = run(small(saved, architecture=architecture, baselines=["frozen_decoder", "frozen_encoder"]))
+    assert report.suites[0].verdict
+    assert report.suites[0].recipe is not None
+    arms = {arm.arm: arm for arm in report.suites[0].arms}
+    assert arms["random"].matched
+    assert find_arms(folder / "arms")
+
+
+def test_what_is_saved_names_no_folder_of_this_machine(small, saved, run, world):
+    _, folder = run(small(saved, baselines=["random"], suites=["reconstruction"]))
+    for cfg in (folder / "arms").rglob("cfg.json"):
+        assert str(world) not in cfg.read_text()
+    assert json.loads((folder / "arms/random/seed-0/cfg.json").read_text())["metadata"]["model_name"] == "gpt2"
+
+
+@pytest.mark.parametrize("kind", ["layer_norm", "constant_norm_rescale", "expected_average_only_in"])
+def test_a_normalising_sae_is_compared_in_its_own_space(kind, small, tmp_path, run):
+    sae = topk_sae(metadata_note=None)
+    sae.cfg.normalize_activations = kind
+    sae.save_model(tmp_path / "normalising")
+    report, folder = run(small(tmp_path / "normalising"))
+    arms = {arm.arm: arm for arm in report.suites[0].arms}
+    assert all(arms[name].matched for name in ("trained", "retrained", "random"))
+    # the same normalisation in every arm; a factor for all tokens is folded away
+    left = "none" if kind == "expected_average_only_in" else kind
+    for name in ("trained/seed-0", "retrained/seed-0", "random/seed-0"):
+        assert json.loads((folder / "arms" / name / "cfg.json").read_text())["normalize_activations"] == left
+    assert arms["retrained"].score > arms["random"].score
