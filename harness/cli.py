@@ -89,11 +89,12 @@ def report(
 ) -> None:
     """Show the report of a finished check again, from its stored rows; needs no language model."""
     from .record import report_of
-    from .saebench import write_saebench
 
     _check_output(output)
     found = report_of(folder)
     if saebench is not None:
+        from .saebench import write_saebench  # late: the report itself does without torch
+
         write_saebench(folder, saebench)
     _show(found, json=json, output=output)
     raise typer.Exit(found.exit_code)

@@ -194,7 +194,7 @@ def _with_bh(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
 
 
 def with_holm(results: Sequence[SuiteResult]) -> tuple[SuiteResult, ...]:
-    """Holm over all suites, of all SAEs of a check; one that cannot vote counts as p = 1, so that it makes no other easier."""
+    """Holm over all suites of all SAEs; one that cannot vote counts as p = 1, so that it makes no other easier."""
     votes = [r.p is not None and r.verdict is not Verdict.INVALID for r in results]
     adjusted = holm([r.p if r.p is not None and v else 1.0 for r, v in zip(results, votes, strict=True)])
     return tuple(
@@ -212,7 +212,8 @@ def _summaries(
 ) -> tuple[ArmSummary, ...]:
     """One line per arm: trained, baselines, floor, controls, then references."""
     floor, ceiling = _score(arms, suite.floor), _score(arms, suite.ceiling)
-    order = [design.trained, design.recipe, *suite.required, *suite.shown, suite.floor, *suite.must_lose, *suite.must_equal]
+    order = [design.trained, design.recipe, *suite.required, *suite.shown, suite.floor]
+    order += [*suite.must_lose, *suite.must_equal]
     names = dict.fromkeys([name for name in order if name in arms] + sorted(arms, key=lambda a: (a[0] == "@", a)))
     return tuple(_summary(tables, arms[name], design, suite, floor, ceiling) for name in names)
 

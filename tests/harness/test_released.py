@@ -225,7 +225,8 @@ def test_what_is_not_supported_is_a_skip_and_exit_4(kind, small, saved, run):
 def test_a_transcoder_object_is_a_skip_too(small, run, tmp_path):
     (tmp_path / "odd_transcoders.py").write_text(
         "from sae_lens.saes.transcoder import Transcoder, TranscoderConfig\n"
-        "def make():\n    return Transcoder(TranscoderConfig(d_in=16, d_out=16, d_sae=48, apply_b_dec_to_input=False))\n"
+        "CFG = TranscoderConfig(d_in=16, d_out=16, d_sae=48, apply_b_dec_to_input=False)\n"
+        "def make():\n    return Transcoder(CFG)\n"
     )
     report, _ = run(small("odd_transcoders:make"))
     assert (report.exit_code, report.skipped[0].what) == (4, "odd_transcoders:make")

@@ -101,6 +101,7 @@ class LoopbackHub:
         """Send the clients inside this process here, with a cache of its own and without waiting between retries."""
         import datasets.config
         import huggingface_hub as hf
+        import transformers.utils.hub
         from huggingface_hub import constants, file_download, hf_api
         from huggingface_hub.utils import _http
 
@@ -125,6 +126,7 @@ class LoopbackHub:
         for name in ("HF_DATASETS_CACHE", "HF_MODULES_CACHE"):
             monkeypatch.setattr(datasets.config, name, home / name.lower())
         hf.HfFileSystem.clear_instance_cache()  # these remember their endpoint
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # so does this one
         for module in (file_download, _http):
             monkeypatch.setattr(module, "time", SimpleNamespace(**(vars(time) | {"sleep": lambda _: None})))
 
