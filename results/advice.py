@@ -31,7 +31,7 @@ _RECIPE: dict[CheckVerdict, str] = {
 }
 _RECIPE_APART: dict[CheckVerdict, str] = {
     "PASS": " Its recipe, retrained on the tokens that the baselines had, does beat random.",
-    "FAIL": " Its recipe, retrained on the tokens that the baselines had, does not beat random either.",
+    "FAIL": " Its recipe, retrained on the tokens that the baselines had, does not beat random.",
     "INCONCLUSIVE": " Whether its recipe beats random, on the tokens that the baselines had, is undecided.",
 }
 """The same behind a verdict that is not PASS."""

@@ -11,7 +11,7 @@ import numpy as np
 from .advice import advice, headline, suite_reason
 from .compare import compare, iut_p
 from .design import ArmFacts
-from .gate import Scores, check_off_floor, find, run_gate
+from .gate import Scores, find, recipe_gate, run_gate
 from .outcome import ArmSummary, CheckReport, Comparison, GateCheck, Manifest, RecipeClaim, Skip, SuiteResult, Verdict
 from .scores import COLUMNS
 from .stats import ArmScores, arm_scores, benjamini_hochberg, holm
@@ -78,7 +78,7 @@ def conclude(
     verdict = fold_suites([*(suite.verdict for suite in suites), *missing])
     required = [c for suite in suites for c in suite.comparisons if c.required]
     recipes = [suite.recipe.verdict for suite in suites if suite.recipe]
-    recipe = fold_suites(recipes) if recipes else None
+    recipe = fold_suites([*recipes, *missing]) if recipes else None
     return CheckReport(
         target=target,
         verdict=verdict,
@@ -133,7 +133,7 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
         ceiling=_score(arms, suite.ceiling),
         arms=_summaries(tables, arms, design, suite),
         comparisons=(*required, *adjusted[: len(shown)]),
-        recipe=_recipe(arms, design, suite, again, gate) if design.recipe else None,
+        recipe=_recipe(tables, arms, design, suite, again) if design.recipe else None,
         exploratory=adjusted[len(shown) :],
         gate=gate,
     )
@@ -159,25 +159,23 @@ def _suite_verdict(required: Sequence[Comparison], gate: Sequence[GateCheck]) ->
 
 
 def _recipe(
+    tables: Scores,
     arms: dict[str, ArmScores],
     design: Design,
     suite: SuiteDesign,
     comparisons: tuple[Comparison, ...],
-    gate: Sequence[GateCheck],
 ) -> RecipeClaim:
-    """The recipe's verdict: the suite's own gate, its arm off the floor, and enough seeds to speak of a recipe."""
-    off_floor = check_off_floor(arms, suite, trained=design.recipe, alpha=design.alpha)
-    asked = (*gate, off_floor)
-    verdict = _suite_verdict(comparisons, asked)
+    """The recipe's verdict: its own gate, and enough seeds to speak of a recipe."""
+    gate = recipe_gate(tables, suite, trained=design.trained, recipe=design.recipe, alpha=design.alpha)
+    verdict = _suite_verdict(comparisons, gate)
     seeds = len(arms[design.recipe].seeds) if design.recipe in arms else 0
     if verdict is not Verdict.INVALID and seeds < RECIPE_SEEDS:
         reason = f"{seeds} trained seeds cannot speak of a recipe; {RECIPE_SEEDS} can"
         verdict = Verdict.INCONCLUSIVE
     else:
-        reason = suite_reason(verdict, comparisons, asked, level=1 - 2 * design.alpha)
-    return RecipeClaim(
-        arm=design.recipe, verdict=verdict, reason=reason, p=_largest_p(comparisons), comparisons=comparisons
-    )
+        reason = suite_reason(verdict, comparisons, gate, level=1 - 2 * design.alpha)
+    p = _largest_p(comparisons)
+    return RecipeClaim(arm=design.recipe, verdict=verdict, reason=reason, p=p, p_holm=None, comparisons=comparisons)
 
 
 def _largest_p(required: Sequence[Comparison]) -> float | None:
@@ -194,12 +192,25 @@ def _with_bh(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
 
 
 def with_holm(results: Sequence[SuiteResult]) -> tuple[SuiteResult, ...]:
-    """Holm over all suites of all SAEs; one that cannot vote counts as p = 1, so that it makes no other easier."""
-    votes = [r.p is not None and r.verdict is not Verdict.INVALID for r in results]
-    adjusted = holm([r.p if r.p is not None and v else 1.0 for r, v in zip(results, votes, strict=True)])
+    """Holm over all suites of all SAEs, and apart from that over their recipes: two claims, two families."""
+    adjusted = _holm_of(results)
+    recipes = iter(_holm_of([r.recipe for r in results if r.recipe]))
     return tuple(
-        r.model_copy(update={"p_holm": p if v else None}) for r, p, v in zip(results, adjusted, votes, strict=True)
+        r.model_copy(
+            update={
+                "p_holm": p,
+                "recipe": r.recipe.model_copy(update={"p_holm": next(recipes)}) if r.recipe else None,
+            }
+        )
+        for r, p in zip(results, adjusted, strict=True)
     )
+
+
+def _holm_of(claims: Sequence[SuiteResult | RecipeClaim]) -> list[float | None]:
+    """Holm over claims; one that cannot vote counts as p = 1, so that it makes no other easier."""
+    votes = [c.p is not None and c.verdict is not Verdict.INVALID for c in claims]
+    adjusted = holm([c.p if c.p is not None and v else 1.0 for c, v in zip(claims, votes, strict=True)])
+    return [p if v else None for p, v in zip(adjusted, votes, strict=True)]
 
 
 def _score(arms: dict[str, ArmScores], name: str) -> float | None:

@@ -6,6 +6,7 @@ be answered yes by the data, and a question that could not be put (an arm is mis
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +48,37 @@ def run_gate(scores: Scores, design: SuiteDesign, *, trained: str, alpha: float 
         check_controls(scores, design, trained=trained, alpha=alpha),
         check_seeds(arms, design, alpha=alpha),
         check_off_floor(arms, design, trained=trained, alpha=alpha),
+    )
+
+
+def recipe_gate(
+    scores: Scores, design: SuiteDesign, *, trained: str, recipe: str, alpha: float = 0.05
+) -> tuple[GateCheck, ...]:
+    """Put the same questions where a recipe is judged beside a given SAE.
+
+    `off_floor` is asked of the recipe's arm. `controls` asks whether the assay tells a broken SAE from a sound one: a
+    given SAE may be so bad that its own broken copies do not lose to it, which says nothing against the assay, so it is
+    enough that they lose to the recipe's arm. What must not change at all is held against the SAE that it was made of.
+
+    Args:
+        scores: Scores of the suite by (metric, arm).
+        design: Which arm is floor, chance, ceiling and control.
+        trained: Name of the given SAE's arm.
+        recipe: Name of the arm that stands for the recipe.
+        alpha: One-sided level.
+    """
+    arms = {arm: table for (metric, arm), table in scores.items() if metric == design.metric}
+    controls = check_controls(scores, design, trained=trained, alpha=alpha)
+    if not controls.passed and design.must_lose:
+        losing = check_controls(scores, replace(design, must_equal=()), trained=recipe, alpha=alpha)
+        equal = [_equals(scores, trained, control) for control in design.must_equal]
+        detail = "; ".join([losing.detail, *(text for _, text in equal)])
+        controls = GateCheck(name="controls", passed=losing.passed and all(p for p, _ in equal), detail=detail)
+    return (
+        check_range(arms, design, trained=recipe),
+        controls,
+        check_seeds(arms, design, alpha=alpha),
+        check_off_floor(arms, design, trained=recipe, alpha=alpha),
     )
 
 

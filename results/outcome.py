@@ -144,6 +144,8 @@ class RecipeClaim(Frozen):
     """One sentence saying why."""
     p: float | None
     """Intersection-union p."""
+    p_holm: float | None
+    """`p` adjusted by Holm over the recipes of all suites and SAEs."""
     comparisons: tuple[Comparison, ...]
     """The arm against each required baseline."""
 

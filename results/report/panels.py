@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..outcome import CheckReport, Comparison, GateCheck, Manifest, SuiteResult, Verdict
+from ..outcome import CheckReport, Comparison, GateCheck, Manifest, RecipeClaim, SuiteResult, Verdict
 from .forest import difference
 from .look import STYLES, Look
 from .numbers import decimals_for, number, p_value, short_hash
@@ -71,8 +71,12 @@ def _sureness(suite: SuiteResult) -> tuple[str, ...]:
     )
 
 
+def _recipe_words(recipe: RecipeClaim) -> str:
+    return f"recipe ({recipe.arm}): {recipe.verdict}, p {p_value(recipe.p)}, Holm p {p_value(recipe.p_holm)}"
+
+
 def _verdict_lines(suite: SuiteResult, look: Look) -> Group:
-    recipe = (f"recipe ({suite.recipe.arm}): {suite.recipe.verdict}",) if suite.recipe else ()
+    recipe = (_recipe_words(suite.recipe),) if suite.recipe else ()
     lines = *((suite.reason,) if suite.reason else ()), *_sureness(suite), *recipe, gate_words(suite)
     return Group(*map(look.text, lines))
 

@@ -79,6 +79,42 @@ def test_a_recipe_at_chance_is_no_finding():
     assert "retrained against @shuffled_labels" in recipe.reason
 
 
+def test_a_bad_sae_does_not_silence_a_good_recipe():
+    """The given SAE is at chance: nothing can be said of it, but its recipe beats random all the same."""
+    frame = with_retrained(0.7)
+    worse = frame["arm"].isin(["trained", "permuted_decoder"])
+    frame = frame.assign(
+        value=frame["value"].where(~worse, frame["value"] - 0.21 * (1 - 0.5 * (frame["metric"] == "auc")))
+    )
+    (suite,) = analyse(frame, replace(design(), recipe="retrained"))
+    assert suite.verdict is Verdict.INVALID
+    assert "off_floor" in suite.reason
+    assert suite.recipe is not None
+    assert suite.recipe.verdict is Verdict.BEATS
+
+
+def test_broken_controls_that_do_not_lose_silence_the_recipe():
+    frame = with_retrained(0.7)
+    frame = frame.assign(value=frame["value"].where(frame["arm"] != "permuted_encoder", frame["value"] + 0.3))
+    (suite,) = analyse(frame, replace(design(), recipe="retrained"))
+    assert suite.recipe is not None
+    assert suite.recipe.verdict is Verdict.INVALID
+    assert "retrained not above permuted_encoder" in suite.recipe.reason
+
+
+def test_recipes_are_a_family_of_their_own_for_holm():
+    suites = [suite_of(level, rng=i) for i, level in enumerate((0.7, 0.66))]
+    adjusted = with_holm(suites)
+    found = [s.recipe.p_holm for s in adjusted if s.recipe]
+    assert found == pytest.approx(list(holm([s.recipe.p or 0.0 for s in suites if s.recipe])))
+
+
+def test_recipes_that_nobody_measured_are_not_said_to_pass():
+    suite = suite_of(0.7)
+    report = conclude([suite], target="rel", manifest=MANIFEST, incomplete=["layer_2"])
+    assert report.recipe == "INVALID"
+
+
 def test_a_suite_that_could_not_tell_says_nothing_of_the_recipe_either():
     frame = with_retrained(0.7)
     (suite,) = analyse(frame.loc[frame["arm"] != "permuted_encoder"], replace(design(), recipe="retrained"))
