@@ -36,7 +36,10 @@ class Shape:
     model_name: str = ""
     """Recorded in the saved SAE's metadata."""
     normalize_activations: str = "none"
-    """`none` and `expected_average_only_in` (folded); `layer_norm`, `constant_norm_rescale` (run time)."""
+    """`none` and `expected_average_only_in` (folded); `layer_norm`, `constant_norm_rescale` (run time).
+
+    Options with a unit (`POWER_OF_SCALE`) are in raw activations for `none`, else in normalised ones.
+    """
     apply_b_dec_to_input: bool | None = None
     """Whether `b_dec` is taken from the input before encoding; None: SAELens' default for the architecture."""
     options: tuple[tuple[str, Any], ...] = ()
@@ -71,7 +74,7 @@ ARCHITECTURES = tuple(_OPTIONS)
 SPARSITY_COEFFICIENT = {"standard": "l1", "gated": "l1", "jumprelu": "l0"}
 """Coefficient of the sparsity loss, for the architectures that have one."""
 
-_POWER_OF_SCALE = {"jumprelu_bandwidth": 1, "pre_act_loss_coefficient": 1, "jumprelu_tanh_scale": -1}
+POWER_OF_SCALE = {"jumprelu_bandwidth": 1, "pre_act_loss_coefficient": 1, "jumprelu_tanh_scale": -1}
 """Options with a unit: a recipe that did not normalise means them in raw activations, arms learn on scaled ones."""
 
 
@@ -111,9 +114,9 @@ def _options(shape: Shape, moments: Moments) -> dict[str, Any]:
         known = ", ".join(sorted(recipe_options(shape.architecture))) or "none"
         raise ValueError(f"{shape.architecture} has no recipe option {wrong[0]!r}; known: {known}")
     if shape.normalize_activations == "none":
-        for name in options.keys() & _POWER_OF_SCALE.keys():
+        for name in options.keys() & POWER_OF_SCALE.keys():
             if options[name] is not None:
-                options[name] *= moments.scale ** _POWER_OF_SCALE[name]
+                options[name] *= moments.scale ** POWER_OF_SCALE[name]
     if shape.architecture == "matryoshka_batchtopk":
         widths = options.get("matryoshka_widths") or default_widths(shape.d_sae)
         options["matryoshka_widths"] = checked_widths(widths, shape.d_sae)

@@ -95,7 +95,9 @@ class Control:
         """Return why the control does not exist for an architecture, in one line; "" where it does.
 
         Args:
-            architecture: of SAELens (training or inference), or "foreign" for an SAE that is none of SAELens'.
+            architecture: what the SAE under test is saved as (a recipe's `saved_as`: a batchtopk SAE is a jumprelu SAE),
+                whatever architecture its baselines are trained in; "foreign" for an SAE that SAELens cannot save, whose
+                recipe has no `saved_as`. Names of training architectures are answered alike.
         """
         return ""
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from sae_lens.saes.sae import SAE
+from torch import nn
 
 T = TypeVar("T")
 
@@ -37,8 +38,9 @@ class AnySAE(Protocol):
 def clone(sae: T) -> T:
     """Return a deep copy that shares nothing with `sae`."""
     twin = copy.deepcopy(sae)
-    if isinstance(twin, SAE):
-        # SAELens' run-time normalisation is a pair of closures over the SAE it was made for, and deepcopy keeps them:
-        # the copy would leave the norms of its tokens in the original.
-        twin._setup_activation_normalization()
+    for module in twin.modules() if isinstance(twin, nn.Module) else ():
+        if isinstance(module, SAE):
+            # SAELens' run-time normalisation is a pair of closures over the SAE it was made for, and deepcopy keeps
+            # them: the copy would leave the norms of its tokens in the original.
+            module._setup_activation_normalization()
     return twin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import Settings
@@ -21,6 +22,9 @@ FROM_RECIPE: Mapping[str, str] = {
     "prepend_bos": "prepend_bos",
 }
 """Settings that a given SAE decides, and what its recipe calls them."""
+
+DECIDED_BY_SAE = frozenset((*FROM_RECIPE, "context_size", "l0"))
+"""Settings whose default is the SAE's own word: giving one, even the profile's value, is a choice."""
 
 FIXED = ("d_sae",)
 """Settings that baselines cannot differ in from a given SAE: another value is a mistake, not a wish."""
@@ -50,8 +54,8 @@ def adopt(settings: Settings, recipe: Recipe) -> Settings:
     found = {name: recipe.get(field) for name, field in FROM_RECIPE.items() if name not in settings.given}
     update: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
     for name in PLACES:
-        if name in update and not _HUB_ID.fullmatch(str(update[name])):
-            del update[name]  # a folder of the machine that the SAE was trained on, not of this one
+        if name in update and not is_hub_id(str(update[name])):
+            del update[name]
     if "context_size" not in settings.given:
         update["context_size"] = max(8, min(settings.context_size, recipe.get("context_size") or settings.context_size))
     if "l0" not in settings.given:
@@ -67,6 +71,11 @@ def adopt(settings: Settings, recipe: Recipe) -> Settings:
         )
         raise UsageError(f"the SAE {why}; name it with --model (hub id or folder)")
     return adopted
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name in a stranger's file can only mean something on the hub, or in TransformerLens' table."""
+    return _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
 def _from_profile(name: str) -> Callable[[Settings], object]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from sae_lens.saes.sae import SAE
-from torch import nn
 
 from ..baselines import (
     CONTROLS,
@@ -25,16 +25,18 @@ from ..baselines import (
     to_inference,
     train_together,
 )
+from ..baselines.interface import AnySAE
+from ..baselines.normalisation import RUN_TIME
 from ..baselines.wrap import BadSAE, in_raw_space, load_folder, shape_of
 from ..results.design import ArmFacts
 from ..results.store import content_key
-from .arm_store import ArmStore
+from .arm_store import ArmStore, unsound
 from .baseline_store import BaselineStore, Kept, fitting
 from .errors import UsageError
 from .plan import ArmSeed, Plan
 from .progress import Progress
 from .record import versions
-from .shared_baselines import fetch_folder
+from .shared_baselines import shared_arms, with_files
 
 if TYPE_CHECKING:
     from ..baselines.wrap import Artefact
@@ -64,6 +66,8 @@ class Material:
     """The SAE under test, where it exists already."""
     model_sha256: str = ""
     """sha256 of the language model's weights."""
+    centred: bool = False
+    """Whether activations are taken minus their mean over d_in."""
 
 
 class ArmMaker:
@@ -98,7 +102,10 @@ class ArmMaker:
     def artefact(self) -> Artefact:
         """The given SAE, made to read and write raw activations."""
         assert self.material.artefact is not None  # noqa: S101
-        return in_raw_space(self.material.artefact, self.moments.scale)
+        try:
+            return in_raw_space(self.material.artefact, self.moments.scale)
+        except BadSAE as error:
+            raise UsageError(str(error)) from None
 
     @cached_property
     def shape(self) -> Shape:
@@ -138,6 +145,7 @@ class ArmMaker:
             "order": settings.seed,
             "texts": self.material.texts,
             "model_sha256": self.material.model_sha256,
+            "centred": self.material.centred,
         }
 
     def key(self, sae: ArmSeed) -> str:
@@ -153,8 +161,10 @@ class ArmMaker:
             # What is measured of it depends on the L0 that is aimed at, not on how baselines are trained.
             return content_key(ingredients | {"artefact": self.material.artefact.sha256, "l0": self._aim})
         ingredients |= {"shape": vars(self.shape), "schedule": vars(self.schedule), "order": self.plan.settings.seed}
+        # A TopK arm is made with k and judged by the L0 that was measured on the given SAE.
+        ingredients |= {"target": self._target}
         imported = self._imports.get((sae.arm, sae.seed))
-        return content_key(ingredients | ({"imported": str(imported.recipe)} if imported else {}))
+        return content_key(ingredients | ({"imported": dict(imported.record["files"])} if imported else {}))
 
     def make(self) -> tuple[ArmFacts, ...]:
         """Make every missing SAE and return the facts of all, in the plan's order."""
@@ -166,12 +176,18 @@ class ArmMaker:
             self._train([(b, s) for b in self.plan.trained for s in self.plan.seeds], missing)
             self._draw(missing)
             self._derive(missing)
+        self._share()
         return tuple(self.store.facts(s) for s in self.plan.saes())
 
     @property
     def _aim(self) -> float | None:
         """L0 that the user asks for; None for that of the given SAE."""
         return self.plan.settings.l0
+
+    @property
+    def _target(self) -> float:
+        """L0 that every arm is matched to and judged by."""
+        return self.shape.l0 if self.material.artefact is None else self._given_l0()
 
     def _given_l0(self) -> float:
         if self._aim is not None:
@@ -205,15 +221,21 @@ class ArmMaker:
     def _imports(self) -> dict[tuple[str, int], Kept]:
         """Somebody else's baselines that fit, if the user named some."""
         source = self.plan.settings.baselines_from
-        return fitting(fetch_folder(source), self.recipe, source) if source else {}
+        names = [baseline.arm for baseline in self.plan.trained if baseline.arm != self.plan.under_test]
+        return fitting(shared_arms(source), self.recipe, names, source) if source else {}
 
     def _import(self, missing: list[ArmSeed]) -> None:
+        source = self.plan.settings.baselines_from
         for sae in [s for s in missing if (s.arm, s.seed) in self._imports]:
             kept = self._imports[sae.arm, sae.seed]
             try:
-                loaded = load_folder(kept.path, name=sae.arm).sae
+                path = with_files(kept, source)
+                loaded = load_folder(path, name=sae.arm).sae
             except BadSAE as error:
                 raise UsageError(f"baselines_from: {error}") from None
+            if wrong := unsound(path, kept.record, links=True):
+                raise UsageError(f"baselines_from: {path / wrong} is not what its record says")
+            check_shape(loaded, self.shape, path)
             self._match_and_write(sae, loaded, recalibrate=True, note="trained elsewhere (baselines_from)")
             missing.remove(sae)
 
@@ -267,11 +289,15 @@ class ArmMaker:
                     self._keep(self._learner(baseline, seed))
 
     def _keep(self, learner: Learner) -> None:
-        """Match the L0 of a finished arm, measure it, write it; what cost training is kept for later checks too."""
+        """Match the L0 of a finished arm, measure it, write it."""
         sae, name = to_inference(learner.sae, self.moments), ArmSeed(learner.baseline.arm, learner.seed)
         self._match_and_write(name, sae, recalibrate=True)
-        if learner.baseline.trains:
-            self.kept.keep(self.store.path(name), self.key(name))
+
+    def _share(self) -> None:
+        """Keep what cost training for later checks: all of it, since an earlier run may have been killed before."""
+        for sae in (ArmSeed(b.arm, seed) for b in self.plan.trained for seed in self.plan.seeds):
+            if (sae.arm, sae.seed) not in self._imports:
+                self.kept.keep(self.store.path(sae), self.key(sae))
 
     def _derive(self, missing: list[ArmSeed]) -> None:
         for name in self.plan.controls:
@@ -279,16 +305,16 @@ class ArmMaker:
                 if (control := ArmSeed(name, seed)) in missing:
                     self._match_and_write(control, self._control(control), recalibrate=CONTROLS[name].recalibrate)
 
-    def _control(self, control: ArmSeed) -> SAE[Any] | nn.Module:
+    def _control(self, control: ArmSeed) -> AnySAE:
         trained = self.store.load(ArmSeed(self.plan.under_test, control.seed))
         return CONTROLS[control.arm].derive(trained, torch.Generator().manual_seed(control.seed))
 
-    def _rebuild(self, sae: ArmSeed) -> nn.Module:
+    def _rebuild(self, sae: ArmSeed) -> AnySAE:
         """Make again what SAELens could not save."""
         return self.artefact.sae if sae.arm == self.plan.under_test else self._control(sae)
 
-    def _match_and_write(self, name: ArmSeed, sae: SAE[Any] | nn.Module, *, recalibrate: bool, note: str = "") -> None:
-        target = self.shape.l0 if self.material.artefact is None else self._given_l0()
+    def _match_and_write(self, name: ArmSeed, sae: AnySAE, *, recalibrate: bool, note: str = "") -> None:
+        target = self._target
         if recalibrate:
             calibration = self.material.calibration
             calibrate_l0(sae, _acts(calibration), target, n_tokens=calibration.n_tokens)
@@ -298,6 +324,27 @@ class ArmMaker:
         facts = ArmFacts(name.arm, name.seed, sparsity.l0, target, sparsity.dead_share, note)
         about = {"recipe": self.recipe} if name.arm in {b.arm for b in self.plan.trained} else {}
         self.store.write(facts, sae, self.key(name), about)
+
+
+_SAVED_AS = {"batchtopk": "jumprelu", "matryoshka_batchtopk": "jumprelu"}
+
+
+def check_shape(sae: AnySAE, shape: Shape, path: Path) -> None:
+    """Refuse an imported baseline that is not of the check's shape, whatever its record says.
+
+    Raises:
+        UsageError: with the first difference.
+    """
+    cfg, left = sae.cfg, shape.normalize_activations
+    wanted = {
+        "d_in": (cfg.d_in, shape.d_in),
+        "d_sae": (cfg.d_sae, shape.d_sae),
+        "architecture": (cfg.architecture(), _SAVED_AS.get(shape.architecture, shape.architecture)),
+        "normalize_activations": (cfg.normalize_activations, left if left in RUN_TIME else "none"),
+    }
+    for name, (there, here) in wanted.items():
+        if there != here:
+            raise UsageError(f"baselines_from: {path}: {name} is {there!r} there and {here!r} here")
 
 
 def _l0_note(artefact: Artefact, measured: float) -> str:

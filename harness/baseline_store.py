@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
 
+from ..baselines import parse_arm
 from ..results.design import L0_TOLERANCE
 from ..results.store import content_key
-from .arm_store import RECORD, WEIGHTS, copy_files, file_hash, link_files, read_record, whole_folder
+from .arm_store import RECORD, read_record, take_files, unsound, whole_folder
 from .errors import UsageError
 
 VARIABLE = "SAE_SANITY_BASELINES"
@@ -49,6 +50,8 @@ class Kept:
     """How it was trained, as `ArmMaker.recipe` says."""
     l0: float
     """L0 that was measured when it was made."""
+    record: Mapping[str, Any]
+    """All that was written beside it."""
 
     @property
     def group(self) -> str:
@@ -75,15 +78,15 @@ class BaselineStore:
             return None
         path = self.folder / key
         try:
-            sound = read_record(path / RECORD)["weights"] == file_hash(path / WEIGHTS)
-        except (UsageError, OSError):
+            record = read_record(path / RECORD)
+        except UsageError:
             return None
-        return path if sound else None
+        return path if record["key"] == key and not unsound(path, record) else None
 
     def keep(self, path: Path, key: str) -> None:
-        """Keep a finished arm."""
+        """Keep a finished arm, unless it is kept."""
         if self.folder is not None and self.find(key) is None:
-            whole_folder(self.folder / key, lambda temporary: link_files(path, temporary))
+            whole_folder(self.folder / key, lambda temporary: take_files(path, temporary, link=True))
 
     def arms(self) -> tuple[Kept, ...]:
         """Everything that is kept."""
@@ -96,15 +99,21 @@ def recipe_name(recipe: Mapping[str, Any]) -> str:
 
 
 def find_arms(folder: Path) -> Iterator[Kept]:
-    """Every trained arm with a recipe in a folder and its subfolders, in a fixed order; damaged records are no arms."""
+    """Every trained baseline with a recipe in a folder and its subfolders, in a fixed order.
+
+    What is no such thing is passed over: damaged records, unfinished folders, the SAE under test, names of no arm.
+    """
     for path in sorted(folder.rglob(RECORD)) if folder.is_dir() else ():
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
         try:
             record = read_record(path)
-        except UsageError:
+            baseline = parse_arm(record["facts"]["arm"])
+        except (UsageError, ValueError):
             continue
-        recipe, facts = record.get("recipe"), record["facts"]
-        if isinstance(recipe, dict) and isinstance(facts, dict) and {"arm", "seed", "l0"} <= facts.keys():
-            yield Kept(path.parent, str(facts["arm"]), int(facts["seed"]), recipe, float(facts["l0"]))
+        if isinstance(record.get("recipe"), dict) and baseline.trains and baseline.name != "trained":
+            facts = record["facts"]
+            yield Kept(path.parent, baseline.arm, facts["seed"], record["recipe"], float(facts["l0"]), record)
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, ...]:
@@ -122,38 +131,46 @@ def _same(name: str, there: Any, here: Any) -> bool:  # noqa: ANN401
     return there == here
 
 
-def fitting(folder: Path, wanted: Mapping[str, Any], source: str) -> dict[tuple[str, int], Kept]:
-    """Arms of somebody else's folder that are baselines of the check at hand, by arm and seed.
+def fitting(
+    arms: Sequence[Kept], wanted: Mapping[str, Any], names: Collection[str], source: str
+) -> dict[tuple[str, int], Kept]:
+    """Somebody else's arms that are baselines of the check at hand, by arm and seed.
 
     Args:
-        folder: what `baselines export` wrote.
+        arms: what was found.
         wanted: the recipe of the check.
+        names: arms that the check trains; no other is taken, whatever it is called.
         source: what the user typed, for the message.
 
     Raises:
         UsageError: when there is none; it names how the closest one differs.
     """
-    arms = list(find_arms(folder))
     if not arms:
         raise UsageError(f"baselines_from is {source!r}: it holds no exported baselines (no {RECORD} with a recipe)")
-    found = {(arm.arm, arm.seed): arm for arm in arms if not differences(arm.recipe, wanted)}
+    found = {(a.arm, a.seed): a for a in arms if a.arm in names and not differences(a.recipe, wanted)}
     if not found:
         closest = min((differences(arm.recipe, wanted) for arm in arms), key=len)
+        closest = closest or (f"none of them is one of {', '.join(sorted(names))}",)
         raise UsageError(
             f"baselines_from is {source!r}: its baselines are not those of this check: {'; '.join(closest)}"
         )
     return found
 
 
-def export(arms: Iterator[Kept] | tuple[Kept, ...], folder: Path) -> tuple[Path, ...]:
+def export(arms: Iterable[Kept], folder: Path) -> tuple[Path, ...]:
     """Write arms as an ordinary SAELens repo folder: `<recipe>/<arm>/seed-<n>/` with cfg.json, weights and record.
 
     Copies, not links: the folder is the user's to change. `@` of an arm's name becomes `-`, because `@` separates a
-    revision in hf:// addresses.
+    revision in hf:// addresses. Of arms with one recipe that differ in versions or calibration the newest is written.
+
+    Raises:
+        UsageError: when one is not what its record says.
     """
-    written = []
-    for arm in arms:
-        path = folder / arm.group / arm.arm.replace("@", "-") / f"seed-{arm.seed}"
-        whole_folder(path, lambda temporary, source=arm.path: copy_files(source, temporary))
-        written.append(path)
-    return tuple(written)
+    chosen: dict[Path, Kept] = {}
+    for arm in sorted(arms, key=lambda arm: (arm.path / RECORD).stat().st_mtime_ns):
+        chosen[folder / arm.group / arm.arm.replace("@", "-") / f"seed-{arm.seed}"] = arm
+    for path, arm in chosen.items():
+        if wrong := unsound(arm.path, arm.record):
+            raise UsageError(f"{arm.path / wrong} is not what {RECORD} says; it was not exported")
+        whole_folder(path, lambda temporary, source=arm.path: take_files(source, temporary, link=False))
+    return tuple(sorted(chosen))

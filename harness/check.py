@@ -31,10 +31,10 @@ from .record import (
     config_hash,
     identity,
     make_manifest,
-    report_of,
     save_record,
     save_several,
     several_report,
+    single_report,
 )
 from .run import Runner
 from .subject import TARGETS, make_subject
@@ -85,8 +85,25 @@ def find_tasks(settings: Settings) -> tuple[tuple[Task, ...], tuple[Skip, ...]]:
     if settings.target in TARGETS:
         return (_recipe_task(settings),), ()
     located = _located(settings)
-    skips = tuple(Skip(what=each.name or settings.target, reason=each.skip) for each in located if each.skip)
-    return tuple(_released_task(settings, each) for each in located if not each.skip), skips
+    return _planned(settings, located)
+
+
+def _planned(settings: Settings, located: Sequence[Located]) -> tuple[tuple[Task, ...], tuple[Skip, ...]]:
+    """Plan every SAE; of several, one that cannot be checked does not stop the others."""
+    tasks: list[Task] = []
+    skips: list[Skip] = []
+    for each in located:
+        name = each.name or settings.target
+        if each.skip:
+            skips.append(Skip(what=name, reason=each.skip))
+            continue
+        try:
+            tasks.append(_released_task(settings, each))
+        except UsageError as error:
+            if len(located) == 1:
+                raise
+            skips.append(Skip(what=name, reason=str(error)))
+    return tuple(tasks), tuple(skips)
 
 
 def _located(settings: Settings) -> tuple[Located, ...]:
@@ -108,9 +125,9 @@ def _recipe_task(settings: Settings) -> Task:
 
 def _released_task(settings: Settings, located: Located) -> Task:
     adopted = adopt(settings, located.recipe)
-    # Only an object can be of a class that SAELens does not know, and then its recipe names no saved form.
-    foreign = located.kind == "object" and located.recipe.get("saved_as") is None
-    return Task(adopted, validate(adopted, given=True, foreign=foreign), located, located.recipe)
+    # An object of a class that SAELens does not know has a recipe that names no saved form.
+    given = located.recipe.get("saved_as", "foreign")
+    return Task(adopted, validate(adopted, given=given), located, located.recipe)
 
 
 def _loaded(task: Task, asked: Settings) -> tuple[Task, Artefact | None]:
@@ -121,8 +138,12 @@ def _loaded(task: Task, asked: Settings) -> tuple[Task, Artefact | None]:
     return _released_task(asked, replace(task.located, recipe=artefact.recipe)), artefact
 
 
-def validate(settings: Settings, *, given: bool = False, foreign: bool = False) -> Plan:
+def validate(settings: Settings, *, given: str = "") -> Plan:
     """Refuse what cannot run, before anything is loaded or written.
+
+    Args:
+        settings: of one check.
+        given: what a given SAE is saved as; see `make_plan`.
 
     Raises:
         UsageError: for an unknown architecture, suite or baseline, or sizes that contradict each other.
@@ -137,7 +158,7 @@ def validate(settings: Settings, *, given: bool = False, foreign: bool = False) 
     if settings.tokens < settings.batch_size:
         raise UsageError(f"tokens is {settings.tokens}; it must be at least batch_size, {settings.batch_size}")
     check_device(settings.device)
-    return make_plan(settings, given=given, foreign=foreign)
+    return make_plan(settings, given=given)
 
 
 def check_l0(architecture: str, l0: float, d_sae: int) -> None:
@@ -165,6 +186,10 @@ def check_device(name: str) -> None:
         raise UsageError(f"device is {name!r}: {reason}; cpu always works") from None
 
 
+class InUseError(UsageError):
+    """Another check is at work in the folder: nothing is wrong with the SAE."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a results folder, so that two checks cannot write it at once.
@@ -176,7 +201,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(
+            raise InUseError(
                 f"results folder {folder} is in use by another check; wait for it, or use another"
             ) from None
         yield
@@ -226,8 +251,9 @@ def _run_task(task: Task, asked: Settings, folder: Path, progress: Progress) -> 
     command = (asked, profile_defaults(asked.profile), folder)
     manifest = make_manifest(settings, command, hashes, subject.notes, task.recipe)
     skipped = (*plan.skipped, *left_out_nulls(plan, outcome.design))
-    save_record(folder, RunRecord(settings.target, outcome.design, outcome.cells, manifest, skipped))
-    return report_of(folder)
+    record = RunRecord(settings.target, outcome.design, outcome.cells, manifest, skipped)
+    save_record(folder, record)
+    return single_report(folder, record)
 
 
 def _run_several(
@@ -235,25 +261,34 @@ def _run_several(
 ) -> CheckReport:
     """Check the SAEs one after another, each in a folder of its own, and judge them together."""
     manifest = make_manifest(settings, (settings, profile_defaults(settings.profile), folder), {}, (), {})
-    members: dict[str, str] = {}
-    failed = list(skips)
-    for task in tasks:
-        assert task.located is not None  # noqa: S101
-        name = task.located.name
-        try:
-            _run_task(task, settings.model_copy(update={"sae_id": (name,)}), folder / slug(name), progress)
-        except UsageError as error:
-            failed.append(Skip(what=name, reason=str(error)))  # the others are worth no less
-        else:
-            members[name] = slug(name)
-    several = Several(settings.target, members, tuple(failed), manifest)
-    if not members and tasks:
-        raise UsageError(f"none of the {len(tasks)} SAEs could be checked; {failed[-1].what}: {failed[-1].reason}")
-    if members:
+    several = Several(settings.target, {}, tuple(skips), manifest)
+    if not tasks:
+        return several_report(folder, several)
+    _claim(settings, folder, only_look=True)
+    _claim(settings, folder, only_look=False)
+    with locked(folder):
+        for task in tasks:
+            several = _one_of_several(several, task, settings, folder, progress)
+        if not several.members:
+            first = several.skipped[len(skips)]
+            raise UsageError(f"none of the {len(tasks)} SAEs could be checked; {first.what}: {first.reason}")
         save_several(folder, several)
     return several_report(folder, several)
 
 
+def _one_of_several(several: Several, task: Task, asked: Settings, folder: Path, progress: Progress) -> Several:
+    assert task.located is not None  # noqa: S101
+    name = task.located.name
+    try:
+        _run_task(task, asked.model_copy(update={"sae_id": (name,)}), folder / slug(name), progress)
+    except InUseError:
+        raise
+    except UsageError as error:
+        # The others are worth no less.
+        return replace(several, skipped=(*several.skipped, Skip(what=name, reason=str(error))))
+    return replace(several, members=several.members | {name: slug(name)})
+
+
 def slug(name: str) -> str:
-    """A folder's name for an SAE's name; different names stay different."""
-    return re.sub(r"[^\w.-]", lambda match: f"%{ord(match[0]):02x}", name).lstrip(".") or "sae"
+    """A folder's name for an SAE's name; different names stay different, and none is hidden."""
+    return re.sub(r"[^\w.-]|^\.", lambda match: f"%{ord(match[0]):02x}", name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +23,7 @@ def export(
     from .baseline_store import BaselineStore, find_arms
     from .baseline_store import export as write
 
-    arms = tuple(find_arms(results / "arms")) if results else BaselineStore.of_user().arms()
+    arms = tuple(find_arms(results)) if results else BaselineStore.of_user().arms()
     chosen = tuple(arm for arm in arms if arm.group.startswith(recipe))
     if not chosen:
         where = f"in {results}" if results else "in the store; `list baselines` shows what there is"
@@ -44,26 +43,15 @@ def upload(
     private: Annotated[bool, typer.Option("--private", help="Make a new repo private.")] = False,
 ) -> None:
     """Upload exported baselines to the hub: a dry run, unless --push is given. The token comes from HF_TOKEN."""
-    from .share import upload_folder
+    from .share import exported_files
+    from .share import upload as send
 
-    files = tuple(_files(folder))
-    if not files:
-        raise UsageError(
-            f"{folder} holds no exported baselines; write some with `sae-sanity baselines export {folder}`"
-        )
-    for name, size in files:
-        typer.echo(f"{size:>14,} bytes  {name}")
-    total = f"{len(files)} files, {sum(size for _, size in files):,} bytes"
+    files = exported_files(folder)
+    sizes = [(folder / file).stat().st_size for file in files]
+    for file, size in zip(files, sizes, strict=True):
+        typer.echo(f"{size:>14,} bytes  {file.as_posix()}")
+    total = f"{len(files)} files, {sum(sizes):,} bytes"
     if not push:
         typer.echo(f"dry run: {total} would go to {repo}; --push uploads them")
         return
-    typer.echo(f"{total} uploaded: {upload_folder(folder, repo, private=private)}")
-
-
-def _files(folder: Path) -> Iterator[tuple[str, int]]:
-    """The files of exported baselines, and nothing else that lies beside them."""
-    from .share import PATTERNS
-
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-        if path.is_file() and path.name in PATTERNS:
-            yield str(path.relative_to(folder)), path.stat().st_size
+    typer.echo(f"{total} uploaded: {send(folder, files, repo, private=private)}")

@@ -46,7 +46,7 @@ def on_disk(results: Path, sae: ArmSeed) -> bool:
     from .arm_store import ArmStore
 
     record = ArmStore(results / "arms").record(sae)
-    return record is None or bool(record.get("saved", True))
+    return record is None or bool(record["files"])
 
 
 @contextmanager

@@ -87,13 +87,13 @@ RESERVED = ("trained", "retrained")
 """Arms that are no baselines."""
 
 
-def make_plan(settings: Settings, *, given: bool = False, foreign: bool = False) -> Plan:
+def make_plan(settings: Settings, *, given: str = "") -> Plan:
     """Turn settings into arms.
 
     Args:
         settings: The resolved settings; their architecture decides which baselines exist.
-        given: Whether the SAE under test exists already.
-        foreign: Whether it is of no architecture of SAELens, so that some controls cannot be made from it.
+        given: What the SAE under test is saved as, where it exists already ("foreign" for a class that SAELens does not
+            know); it decides which controls can be made from it. Empty where it is trained here.
 
     Raises:
         UsageError: for an unknown baseline.
@@ -107,15 +107,14 @@ def make_plan(settings: Settings, *, given: bool = False, foreign: bool = False)
             raise UsageError(f"baselines contain {name!r}, which is the arm under test; leave it out")
     arms = [arm for i, arm in enumerate(arms) if arm.arm not in [other.arm for other in arms[:i]]]
     kept, skipped = _that_exist(arms, settings.architecture)
-    kind = "foreign" if foreign else settings.architecture
-    controls, missing = _that_exist(list(CONTROLS.values()), kind)
+    controls, missing = _that_exist(list(CONTROLS.values()), given or settings.architecture)
     own = parse_arm("retrained" if given else "trained")
     trains, untrained = [a for a in kept if a.trains], [a for a in kept if not a.trains]
     return Plan(
         settings,
         (own, *trains),
         tuple(untrained),
-        given=given,
+        given=bool(given),
         controls=tuple(control.arm for control in controls),
         skipped=(*skipped, *missing),
     )

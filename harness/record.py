@@ -18,6 +18,7 @@ from ..results.design import ALPHA, L0_TOLERANCE, Design
 from ..results.files import write_atomically
 from ..results.outcome import CheckReport, Manifest, Skip, SuiteResult
 from ..results.store import CorruptCell, Store, content_key
+from .adopt import DECIDED_BY_SAE
 from .config import FLAGS, Settings
 from .errors import UsageError
 
@@ -73,7 +74,15 @@ def identity(settings: Settings) -> dict[str, Any]:
     known = suite_classes()
     margins = {name: [known[name].metric, known[name].margin] for name in settings.suites if name in known}
     rule = {"alpha": ALPHA, "l0_tolerance": L0_TOLERANCE, "version": RULE_VERSION, "margins": margins}
-    return settings.model_dump(mode="json") | {"rule": rule}
+    # A value that was given wins over what an SAE says of itself, the same value by default does not.
+    return settings.model_dump(mode="json") | {"rule": rule, "given": overrides(settings)}
+
+
+def overrides(settings: Settings) -> list[str]:
+    """Settings that the user gave and a given SAE would else decide; none where the target is a recipe."""
+    from .subject import TARGETS
+
+    return [] if settings.target in TARGETS else sorted(settings.given & DECIDED_BY_SAE)
 
 
 def config_hash(settings: Settings) -> str:
@@ -97,7 +106,7 @@ def command_line(settings: Settings, defaults: Settings, results: Path) -> str:
     flags = ["sae-sanity", "check", settings.target, "--profile", settings.profile]
     before = defaults.model_dump()
     for name, value in settings.model_dump().items():
-        if name not in ("target", "profile") and value != before[name]:
+        if name not in ("target", "profile") and (value != before[name] or name in overrides(settings)):
             shown = ",".join(f"{v}" for v in value) if isinstance(value, tuple) else f"{value}"
             flags += [f"--{name.replace('_', '-')}", shown] if name in FLAGS else ["--set", f"{name}={shown}"]
     return shlex.join([*flags, "--results", str(results)])
@@ -164,7 +173,15 @@ def report_of(folder: Path) -> CheckReport:
     """
     if (folder / SEVERAL).is_file():
         return several_report(folder, _load_several(folder / SEVERAL))
-    record = load_record(folder)
+    return single_report(folder, load_record(folder))
+
+
+def single_report(folder: Path, record: RunRecord) -> CheckReport:
+    """Judge the stored rows of one finished run.
+
+    Raises:
+        UsageError: when a cell is damaged.
+    """
     suites = judged(folder, record)
     return conclude(suites, target=record.target, skipped=record.skipped, manifest=record.manifest)
 
@@ -180,12 +197,16 @@ def several_report(folder: Path, several: Several) -> CheckReport:
     suites: list[SuiteResult] = []
     skipped: list[Skip] = list(several.skipped)
     notes: dict[str, None] = {}
+    hashes: dict[str, str] = {}
+    recipe: dict[str, str] = {}
     for name, place in several.members.items():
         record = load_record(folder / place)
         suites += [s.model_copy(update={"subject": name}) for s in judged(folder / place, record)]
         skipped += [Skip(what=f"{name}: {skip.what}", reason=skip.reason) for skip in record.skipped]
         notes |= dict.fromkeys(record.manifest.notes)
-    manifest = several.manifest.model_copy(update={"notes": tuple(notes)})
+        hashes |= {f"{name}: {what}": value for what, value in record.manifest.hashes.items()}
+        recipe |= {f"{name}: {what}": value for what, value in record.manifest.recipe.items()}
+    manifest = several.manifest.model_copy(update={"notes": tuple(notes), "hashes": hashes, "recipe": recipe})
     return conclude(
         with_holm(suites),
         target=several.target,

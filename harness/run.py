@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ..results.design import Design
 from ..results.scores import Row, Score
 from ..results.store import Store, content_key
-from .arm_store import ArmStore
+from .arm_store import WEIGHTS, ArmStore
 from .arms import ArmMaker, Material
 from .design import make_design
 from .plan import ArmSeed, Plan
@@ -75,6 +75,7 @@ class Runner:
             texts=subject.hashes.get("texts/train", ""),
             artefact=subject.artefact,
             model_sha256=subject.site.weights_sha256,
+            centred=subject.site.centre,
         )
         facts = ArmMaker(self.plan, material, self.arms, self.progress).make()
         cells = list(self.cells())
@@ -89,12 +90,12 @@ class Runner:
 
     def cells(self) -> Iterator[Cell]:
         """Every cell of the plan, with its key; the arms have to exist, because the key holds their weights."""
-        weights = self._hashes()
+        prints = {sae: self.arms.fingerprint(sae) or "" for sae in self.plan.saes()}
         for suite in self.suites:
             for name in suite.references():
                 yield self._cell(suite, ArmSeed(f"@{name}", 0), name)
             for sae in self.plan.saes():
-                yield self._cell(suite, sae, weights[f"{sae.arm}/{sae.seed}"])
+                yield self._cell(suite, sae, prints[sae])
 
     def _cell(self, suite: Suite, sae: ArmSeed, what: str) -> Cell:
         ingredients = {
@@ -104,15 +105,16 @@ class Runner:
             "site": self.subject.site.fingerprint,
             "arm": sae.arm,
             "seed": sae.seed,
-            "weights": what,
+            "sae": what,
             "base_seed": self.plan.settings.seed,
             "versions": versions(),
         }
         return Cell(suite, sae, content_key(ingredients))
 
     def _hashes(self) -> dict[str, str]:
+        """sha256 of the weights of every SAE that is on disk, for the manifest."""
         records = {f"{s.arm}/{s.seed}": self.arms.record(s) for s in self.plan.saes()}
-        return {name: record["weights"] for name, record in records.items() if record}
+        return {n: r["files"].get(WEIGHTS, r["key"]) for n, r in records.items() if r}
 
     def _measure(self, cell: Cell) -> None:
         # Every arm gets the same random numbers, whatever else was measured before it: comparisons stay paired.
@@ -121,7 +123,7 @@ class Runner:
         if cell.reference:
             rows = cell.suite.measure_reference(cell.reference, site, rng)
         else:
-            rows = cell.suite.measure(self.arms.load(cell.sae), site, rng)
+            rows = cell.suite.measure(cast("Any", self.arms.load(cell.sae)), site, rng)
         manifest = {"suite": cell.suite.name, "arm": cell.sae.arm, "seed": cell.sae.seed, "key": cell.key}
         self.store.write(cell.key, scores_of(cell, rows), manifest)
 

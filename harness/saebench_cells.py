@@ -180,8 +180,7 @@ class Cells:
         }
 
     def _key(self, evaluation: Evaluation, sae: ArmSeed) -> str:
-        record = self.arms.record(sae) or {}
-        own = {"weights": record.get("weights"), "name": _name(sae), "judge": self.judge_model}
+        own = {"sae": self.arms.fingerprint(sae), "name": _name(sae), "judge": self.judge_model}
         return content_key(self._shared(evaluation, sae) | own)
 
     def _file(self, evaluation: Evaluation, sae: ArmSeed) -> Path:

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.slow
 def sae_sanity(arguments: str, *, cwd: Path, code: set[int]) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sysconfig.get_path("scripts")) / "sae-sanity"), *arguments.split()]
     # jaxtyping's checks belong to the unit tests; here it is the installed program, as it is.
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1500, env=dict(os.environ))
+    # Nothing is taken from an earlier run: what is compared here has to be computed twice.
+    env = os.environ | {"SAE_SANITY_BASELINES": "none"}
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1500, env=env)
     assert done.returncode in code, done.stderr
     return done
 
@@ -94,6 +96,22 @@ def test_a_deleted_cell_alone_is_measured_again(report, folder):
     assert cell.read_bytes() == before
     changed = {p.name for p, at in others.items() if p.is_file() and p.stat().st_mtime_ns != at}
     assert changed <= {".lock", "run.json", cell.with_suffix(".json").name}
+
+
+def test_the_demo_s_own_sae_is_checked_from_its_folder(report, folder):
+    """The SAE of the demo, as a file that somebody released: its recipe is in it, and trained again it is as good."""
+    flags = "--profile smoke --suites reconstruction --seeds 3 --baselines random --json --results three"
+    done = sae_sanity(f"check one/arms/trained/seed-0 {flags}", cwd=folder, code={0})
+    released = from_json(done.stdout)
+    (found,) = released.suites
+    assert (released.verdict, released.recipe) == ("PASS", "PASS")
+    # the same file on the same texts: the same score as in the check that made it
+    rows = {arm.arm: arm for arm in found.arms}
+    (again,) = (c for c in found.comparisons if c.baseline == "retrained")
+    assert rows["trained"].score == pytest.approx(scores(report, "reconstruction")["trained"], abs=0.01)
+    assert again.verdict == "EQUIVALENT"
+    assert released.manifest.recipe["architecture"] == "batchtopk (cfg.json)"
+    assert released.manifest.recipe["saved_as"] == "jumprelu (cfg.json)"
 
 
 def test_the_report_needs_no_language_model(report, folder):

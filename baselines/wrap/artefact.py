@@ -29,12 +29,12 @@ class Artefact:
 
 
 @torch.no_grad()
-def copy_sae(sae: SAE[Any]) -> SAE[Any]:
-    """Return an independent float32 copy of an inference SAE on its device.
+def copy_sae(sae: SAE[Any], *, device: torch.device | str | None = None) -> SAE[Any]:
+    """Return an independent float32 copy of an inference SAE, on its device unless another one is named.
 
     Not by `copy.deepcopy`: SAELens' run-time normalisation is a closure over the SAE, and would stay the original's.
     """
-    cfg, device = copy.deepcopy(sae.cfg), sae.device
+    cfg, device = copy.deepcopy(sae.cfg), device or sae.device
     # On the meta device first, as SAELens loads: no weights are drawn and no generator moves.
     cfg.device, cfg.dtype = "meta", "float32"
     with warnings.catch_warnings():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +39,8 @@ class ForeignConfig:
 class ForeignSAE(nn.Module):
     """The part of SAELens' interface that suites and controls use, over somebody else's object.
 
-    `encode` and `decode` are the object's own and get its dtype; what they return is made float32.
+    `encode` and `decode` are the object's own and get its dtype on its device; what they return is made float32 on the
+    device that the question came from.
     """
 
     def __init__(self, inner: Any, cfg: ForeignConfig, kept: torch.Tensor | None = None) -> None:  # noqa: ANN401
@@ -71,26 +74,33 @@ class ForeignSAE(nn.Module):
 
     @property
     def sha256(self) -> str:
-        """Hash of the object's tensors, its plain settings, its class and the latents that are kept."""
+        """Hash of the object's tensors, its plain settings, its class, the latents that are kept, and what it does.
+
+        Settings within settings and the code of `encode` and `decode` show in what these return for fixed activations,
+        to the last bit: another machine may give the same SAE another hash.
+        """
+        # First, so that what an object remembers of its last activations is always the same.
+        outputs = _probe(self)
         kind = type(self.inner)
         settings = {n: v for n, v in _attributes(self.inner).items() if isinstance(v, bool | int | float | str)}
         kept = {} if self.kept is None else {"(kept)": self.kept}
         settings.pop("training", None)
         return hash_tensors(
-            {**tensors_of(self.inner), **kept}, {"class": f"{kind.__module__}.{kind.__qualname__}", **settings}
+            {**tensors_of(self.inner), **kept, **outputs},
+            {"class": f"{kind.__module__}.{kind.__qualname__}", **settings},
         )
 
     def encode(self, x: Float[torch.Tensor, "... d_in"]) -> Float[torch.Tensor, "... d_sae"]:
         """Return the activations of the latents, float32."""
-        return self._select(self.inner.encode(x.to(self.dtype)), -1).to(torch.float32)
+        return self._select(self.inner.encode(x.to(self.device, self.dtype)), -1).to(x.device, torch.float32)
 
     def decode(self, feature_acts: Float[torch.Tensor, "... d_sae"]) -> Float[torch.Tensor, "... d_in"]:
         """Return the reconstruction, float32."""
-        acts = feature_acts.to(self.dtype)
+        acts = feature_acts.to(self.device, self.dtype)
         if self.kept is not None:
             whole = acts.new_zeros((*acts.shape[:-1], self.inner.W_dec.shape[0]))
             acts = whole.index_copy(-1, self.kept, acts)
-        return self.inner.decode(acts).to(torch.float32)
+        return self.inner.decode(acts).to(feature_acts.device, torch.float32)
 
     def forward(self, x: Float[torch.Tensor, "... d_in"]) -> Float[torch.Tensor, "... d_in"]:
         """Encode and decode."""
@@ -101,6 +111,35 @@ class ForeignSAE(nn.Module):
         kept = indices if self.kept is None else self.kept[indices]
         cfg = ForeignConfig(self.cfg.d_in, len(kept), self.cfg.metadata, self.cfg.dtype)
         return ForeignSAE(self.inner, cfg, kept.to(self.device))
+
+
+_PROBES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+"""Sizes of the activations that are hashed through an SAE."""
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """One thread and one seed: sums in another order end in other bits, and an object may draw numbers."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def _probe(sae: ForeignSAE) -> dict[str, torch.Tensor]:
+    """What an SAE returns for fixed activations of `_PROBES`, by name."""
+    generator, outputs = torch.Generator().manual_seed(0), {}
+    for size in _PROBES:
+        x = size * torch.randn(16, sae.cfg.d_in, generator=generator)
+        with _repeatable():
+            acts = sae.encode(x)
+            outputs |= {f"(encode {size:g})": acts, f"(decode {size:g})": sae.decode(acts)}
+    return outputs
 
 
 def _attributes(inner: object) -> dict[str, Any]:
@@ -184,5 +223,7 @@ def _check_numbers(name: str, output: object, shape: tuple[int, int], where: str
         got = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise BadSAE(f"{where}: {name} returns {got}; {list(shape)} is needed")
     if not bool(output.isfinite().all()):
-        size = f"activations of size {PROBE_SCALE:g}"
-        raise BadSAE(f"{where}: {name} gives NaN or Inf for {size}; finite numbers are needed")
+        raise BadSAE(
+            f"{where}: {name} gives NaN or Inf for activations of size {PROBE_SCALE:g}, which language models reach; "
+            "finite numbers are needed (are its weights too large for their dtype?)"
+        )

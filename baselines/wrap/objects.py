@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
+from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import SAE, SAEMetadata, TrainingSAE
 
+from ..interface import clone
 from .artefact import Artefact, copy_sae
 from .config import count, name_of, positive, understand
 from .errors import BadSAE, Unsupported, short
@@ -26,6 +27,7 @@ from .safetensors_header import TensorInfo
 
 OBJECT = "cfg of the object"
 _OF_THE_CLASS = ("saved_as", "apply_b_dec_to_input", "normalize_activations", "reshape_activations", "options")
+_OF_A_SUBCLASS = ("apply_b_dec_to_input", "normalize_activations")
 SAE_BENCH = "SAEBench cfg"
 """Sources."""
 
@@ -33,10 +35,11 @@ SAE_BENCH = "SAEBench cfg"
 def wrap_object(obj: object, *, name: str) -> Artefact:
     """Make an SAE of an object ready to be measured; the object is not changed.
 
-    - A SAELens SAE is taken as it is, a SAELens training SAE as the inference SAE that it would be saved as.
+    - A SAELens SAE is taken as it is, a SAELens training SAE as the inference SAE that it would be saved as; both are
+      measured on the CPU. A subclass of theirs is no such SAE (saved and loaded it would be its base class).
     - One of SAEBench's custom SAEs becomes the SAELens SAE with the same numbers, where that is verified.
     - Anything else with `encode`, `decode`, `W_enc` [d_in, d_sae], `W_dec` [d_sae, d_in] and `cfg` (`d_in`, `d_sae`,
-      and what it knows of the model) becomes a `ForeignSAE`.
+      and what it knows of the model) becomes a `ForeignSAE`, which runs on the object's own device.
 
     Args:
         obj: the object; it was made by code that the user chose to run.
@@ -45,11 +48,42 @@ def wrap_object(obj: object, *, name: str) -> Artefact:
     Raises:
         BadSAE: an attribute is missing or has the wrong shape, a tensor holds NaN or Inf, or the SAE is not supported.
     """
+    if isinstance(obj, SAE) and _is_of_sae_lens(obj):
+        return _wrap_training(obj, name) if isinstance(obj, TrainingSAE) else _wrap_inference(obj, name)
+    return _wrap_foreign(_on_raw_activations(obj, name) if isinstance(obj, SAE) else obj, name)
+
+
+def _is_of_sae_lens(obj: SAE[Any]) -> bool:
+    """Whether an object is what SAELens' save and load would make of it again: no subclass, nothing replaced."""
+    architecture, saved_as = obj.cfg.architecture(), obj.cfg.architecture()
+    registry: Mapping[str, Any] = SAE_CLASS_REGISTRY
     if isinstance(obj, TrainingSAE):
-        return _wrap_training(obj, name)
-    if isinstance(obj, SAE) and obj.cfg.architecture() in {*LAYOUTS, *NOT_SUPPORTED}:
-        return _wrap_inference(obj, name)
-    return _wrap_foreign(obj, name)
+        registry, saved_as = SAE_TRAINING_CLASS_REGISTRY, obj.cfg.get_inference_config_class().architecture()
+    own = architecture in registry and type(obj) is registry[architecture][0]
+    return own and saved_as in {*LAYOUTS, *NOT_SUPPORTED} and not {"encode", "decode"} & vars(obj).keys()
+
+
+def _on_raw_activations(obj: SAE[Any], name: str) -> SAE[Any]:
+    """Return an SAE of a class of its own as one that reads raw, flat activations, as a `ForeignSAE` has to."""
+    cfg, kind = obj.cfg, obj.cfg.architecture()
+    recipe = Recipe().with_values(
+        OBJECT,
+        saved_as=kind if kind in NOT_SUPPORTED else None,
+        hook_head_index=_of(cfg, "hook_head_index"),
+        normalize_activations=cfg.normalize_activations,
+    )
+    if reason := unsupported(recipe):
+        raise Unsupported(f"{name}: {reason}")
+    if cfg.normalize_activations == "expected_average_only_in":
+        raise BadSAE(
+            f"{name}: a {type(obj).__name__} with normalize_activations 'expected_average_only_in', which its encode "
+            "leaves to others; fold the scale in with SAELens' fold_activation_norm_scaling_factor"
+        )
+    if cfg.reshape_activations == "none":
+        return obj
+    flat = clone(obj)
+    flat.turn_off_forward_pass_hook_z_reshaping()
+    return flat
 
 
 def _wrap_training(obj: TrainingSAE[Any], name: str) -> Artefact:
@@ -73,7 +107,7 @@ def _wrap_inference(obj: SAE[Any], name: str) -> Artefact:
     tensors = {n: TensorInfo("", tuple(t.shape), 0, 0) for n, t in obj.state_dict().items()}
     check_tensors(tensors, config.architecture, {n: config.effective[n] for n in ("d_in", "d_sae")}, name)
     # Always a copy: what is measured must not change when the object does.
-    sae = copy_sae(obj)
+    sae = copy_sae(obj, device="cpu")
     check_sae(sae, name)
     return Artefact(name, sae, recipe, hash_sae(sae))
 
@@ -133,12 +167,13 @@ def _recipe(obj: object, cfg: object, bench: str) -> Recipe:
         k=positive(k),
         tokens=count(_of(cfg, "training_tokens")),
         dtype=str(dtype).removeprefix("torch.") if dtype is not None else None,
+        **({n: getattr(cfg, n) for n in _OF_A_SUBCLASS} if isinstance(obj, SAE) else {}),
     )
 
 
 def _trained_as(cfg: object, bench: str) -> str | None:
     """SAELens' name of the training architecture, or None where the object names none that is known."""
-    said = _of(cfg, "architecture") or CLASSES.get(bench)
+    said = _of(cfg, "training_architecture") or _of(cfg, "architecture") or CLASSES.get(bench)
     said = said() if callable(said) else said
     return (
         TRAINED_AS.get(said, said if said in SAE_TRAINING_CLASS_REGISTRY else None) if isinstance(said, str) else None

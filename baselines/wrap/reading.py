@@ -10,7 +10,7 @@ from typing import Any
 from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import SAEConfig
 
-from .config import Config, count, is_number, name_of, positive, understand
+from .config import NORMALIZATIONS, Config, count, is_number, name_of, positive, understand
 from .errors import BadSAE, short
 from .files import CFG, RUNNER_CFG, find, need
 from .layout import LAYOUTS
@@ -153,6 +153,10 @@ def _with_runner(recipe: Recipe, config: Config, runner: Mapping[str, Any], wher
     sae = inner if isinstance(inner, dict) else runner
     recipe = recipe.filled(RUNNER, **_training({**runner, **sae}))
     recipe = recipe.filled(RUNNER, **{n: _model_value(n, runner.get(n)) for n in _MODEL})
+    # cfg.json is written after SAELens has folded the scale in; the runner's configuration stays what it was.
+    normalization = sae.get("normalize_activations")
+    known = isinstance(normalization, str) and normalization in NORMALIZATIONS
+    recipe = recipe.filled(RUNNER, normalize_activations_in_training=normalization if known else None)
     trained_as = str(sae.get("architecture"))
     if config.metadata.get("training_architecture") or trained_as not in SAE_TRAINING_CLASS_REGISTRY:
         return recipe

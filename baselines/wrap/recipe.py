@@ -15,6 +15,7 @@ RECIPE_FIELDS: Mapping[str, str] = {
     "prepend_bos": "whether contexts start with BOS",
     "dataset_path": "texts it was trained on",
     "normalize_activations": "how activations are normalised",
+    "normalize_activations_in_training": "the same while it was trained: SAELens folds it in and then writes none",
     "norm_scaling_factor": "factor of expected_average_only_in: activations times it have mean norm sqrt(d_in)",
     "architecture": "architecture in training",
     "saved_as": "architecture that cfg.json names",

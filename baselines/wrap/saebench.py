@@ -53,8 +53,8 @@ def map_to_sae_lens(foreign: ForeignSAE) -> SAE[Any] | None:
     The formulas agree, except that a Gated SAE's magnitudes are scaled in another order; a subclass may do anything.
     So it counts only if the same latents fire on random activations of four sizes and all numbers agree to `RTOL`.
     """
-    # Compared and mapped in float32, whatever the object's dtype: an SAE is measured in float32.
-    twin = copy.deepcopy(foreign.inner).to(dtype=torch.float32)
+    # Compared and mapped in float32 on the CPU, whatever the object's dtype and device: so an SAE is measured.
+    twin = copy.deepcopy(foreign.inner).to(device=torch.device("cpu"), dtype=torch.float32)
     made = _MAKERS[kind](twin) if (kind := sae_bench_class(twin)) in _MAKERS else None
     return made if made is not None and _agree(ForeignSAE(twin, foreign.cfg), made) else None
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub import hf_hub_download, hf_hub_url
 from sae_lens import SAE
+from sae_lens.loading import pretrained_sae_loaders
 from sae_lens.loading.pretrained_sae_loaders import NAMED_PRETRAINED_SAE_CONFIG_GETTERS, get_conversion_loader_name
 from sae_lens.loading.pretrained_saes_directory import get_config_overrides
 
@@ -20,7 +20,7 @@ from ...baselines.wrap.config import understand
 from ...baselines.wrap.reading import recipe_of
 from ...suites.hub_errors import hub_reason
 from ..errors import UsageError
-from .downloads import hub_failures, verify
+from .downloads import commit_of, hub_failures, verify
 from .located import Located, refusals, refusing
 
 _SOURCE = "registry"
@@ -39,13 +39,13 @@ def locate_converted(release: str, repo_id: str, path: str, sae_id: str, known: 
     Raises:
         UsageError: Its configuration cannot be had, or not be read.
     """
-    what = f"{sae_id} of release {release}"
-    with hub_failures(what), refusals(), _convertible(what):
+    what, files = f"{sae_id} of release {release}", _Files(repo_id)
+    with hub_failures(what), refusals(), _convertible(what), files.checked():
         recipe = _recipe(release, repo_id, path, sae_id, what)
     recipe = recipe.with_values(_SOURCE, l0=known.get("l0"), norm_scaling_factor=known.get("norm_scaling_factor"))
 
     def load() -> Artefact:
-        return _load(release, repo_id, path, sae_id, recipe)
+        return _load(release, sae_id, recipe, files)
 
     return Located(sae_id, "release", recipe, refusing(load), unsupported(recipe))
 
@@ -57,23 +57,57 @@ def _recipe(release: str, repo_id: str, path: str, sae_id: str, what: str) -> Re
     return recipe_of(understand(raw, what), _SOURCE, what)
 
 
-def _load(release: str, repo_id: str, path: str, sae_id: str, recipe: Recipe) -> Artefact:
+def _load(release: str, sae_id: str, recipe: Recipe, files: _Files) -> Artefact:
     what = f"{sae_id} of release {release}"
-    with hub_failures(what), _convertible(what), warnings.catch_warnings():
+    with hub_failures(what), _convertible(what), files.checked(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SAELens warns of what the recipe says
         sae = SAE.from_pretrained(release, sae_id, device="cpu")
-    _verify(repo_id, path, what)
     # SAELens folds expected_average_only_in where it knows the factor: what was folded must not be folded again.
     recipe = recipe.with_values(_SOURCE, normalize_activations=sae.cfg.normalize_activations)
     return replace(wrap_object(sae, name=sae_id), recipe=recipe)
 
 
-def _verify(repo_id: str, path: str, what: str) -> None:
-    snapshots = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model") / "snapshots"
-    for folder in snapshots.glob("*"):
-        for file in (folder / path).rglob("*"):
-            if file.is_file():
-                verify(file, what)
+class _Files:
+    """Files of one repo as a converter gets them: all of one commit, each compared with its hash before it is read."""
+
+    def __init__(self, repo_id: str) -> None:
+        self.repo_id = repo_id
+        self.commit: str | None = None
+
+    def download(
+        self,
+        repo_id: str,
+        filename: str,
+        *,
+        subfolder: str | None = None,
+        force_download: bool = False,
+    ) -> str:
+        """Stand in for `hf_hub_download`; the first file decides the commit."""
+        name = f"{subfolder}/{filename}" if subfolder else filename
+        revision = self.commit if repo_id == self.repo_id else None
+        # The client's own errors: a converter may know what to do without a file.
+        path = Path(hf_hub_download(repo_id, name, revision=revision, force_download=force_download))
+        verify(path, f"{name} of {repo_id}")
+        if repo_id == self.repo_id:
+            self.commit = commit_of(path, name)
+        return str(path)
+
+    def url(self, repo_id: str, filename: str) -> str:
+        """Stand in for `hf_hub_url`: a header is read by range before the file is downloaded."""
+        return hf_hub_url(repo_id, filename, revision=self.commit if repo_id == self.repo_id else None)
+
+    @contextmanager
+    def checked(self) -> Iterator[None]:
+        """Let SAELens' converters have their files from here: they name neither a revision nor a hash."""
+        theirs = {"hf_hub_download": self.download, "hf_hub_url": self.url}
+        before = {name: getattr(pretrained_sae_loaders, name) for name in theirs}
+        try:
+            for name, ours in theirs.items():
+                setattr(pretrained_sae_loaders, name, ours)
+            yield
+        finally:
+            for name, own in before.items():
+                setattr(pretrained_sae_loaders, name, own)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...baselines.wrap import Unsupported, load_folder, read_recipe, unsupported
 from ..errors import UsageError
-from .located import Kind, Located, refusals, refusing, select, skipped
+from .located import Kind, Located, each_of, refusals, refusing, select, skipped
 
 CFG = "cfg.json"
 HERE = "."
@@ -29,7 +29,7 @@ def locate_folder(folder: Path, target: str, sae_ids: Sequence[str]) -> tuple[Lo
         raise UsageError(f"no SAE in {target}: neither it nor a folder below holds {CFG} (SAELens' format)")
     if HERE in known and not sae_ids:
         return (locate_one(folder, ""),)
-    return tuple(locate_one(folder / sae_id, sae_id) for sae_id in select(target, known, sae_ids))
+    return each_of(select(target, known, sae_ids), lambda sae_id: locate_one(folder / sae_id, sae_id), "folder")
 
 
 def locate_one(

@@ -14,7 +14,7 @@ from ..errors import UsageError
 from . import registry
 from .downloads import commit_of, fetch, fetch_if_there, repo_files
 from .folder import CFG, HERE, locate_one
-from .located import Located, select
+from .located import Located, each_of, select
 from .registry import Knowledge, with_model
 
 SCHEME = "hf://"
@@ -64,7 +64,7 @@ def locate_hub(place: HubPath, sae_ids: Sequence[str]) -> tuple[Located, ...]:
         raise UsageError(f"no SAE in {place}: no folder of it holds {CFG} (SAELens' format){_instead(place)}")
     if HERE in known and not sae_ids:
         return (_one(place, ""),)
-    return tuple(_one(place, sae_id) for sae_id in select(str(place), known, sae_ids))
+    return each_of(select(str(place), known, sae_ids), lambda sae_id: _one(place, sae_id), "hub")
 
 
 def locate_in_repo(repo_id: str, path: str, name: str, known: Knowledge, revision: str | None = None) -> Located:
@@ -108,7 +108,7 @@ def _hub_names(folder: Path, shown: str) -> Iterator[None]:
         text = str(error)
         for file in (CFG, RUNNER_CFG, WEIGHTS):
             text = text.replace(os.path.realpath(folder / file), f"{shown}/{file}")
-        raise UsageError(text.replace(str(folder), shown)) from None
+        raise type(error)(text.replace(str(folder), shown)) from None
 
 
 def _one(place: HubPath, sae_id: str) -> Located:

@@ -38,6 +38,24 @@ def skipped(name: str, kind: Kind, reason: str) -> Located:
     return Located(name, kind, Recipe(), never, reason)
 
 
+def each_of(sae_ids: Sequence[str], locate: Callable[[str], Located], kind: Kind) -> tuple[Located, ...]:
+    """Locate the SAEs that were chosen; one of several that is refused is skipped with the reason.
+
+    Raises:
+        UsageError: when the only one is refused.
+    """
+    if len(sae_ids) == 1:
+        return (locate(sae_ids[0]),)
+    return tuple(_or_skipped(sae_id, locate, kind) for sae_id in sae_ids)
+
+
+def _or_skipped(sae_id: str, locate: Callable[[str], Located], kind: Kind) -> Located:
+    try:
+        return locate(sae_id)
+    except RefusedSAEError as error:
+        return skipped(sae_id, kind, str(error))
+
+
 def never() -> Artefact:
     """Stand in for the loader of an SAE that is skipped."""
     raise AssertionError("a skipped SAE is not loaded")
@@ -80,6 +98,10 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(first[:_SHOWN]) + (", …" if len(first) > _SHOWN else "")
 
 
+class RefusedSAEError(UsageError):
+    """Something is wrong with one SAE, and not with the target or the way to it."""
+
+
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turn the refusal of an SAE into an error of usage; one of a kind that is skipped passes."""
@@ -88,7 +110,7 @@ def refusals() -> Iterator[None]:
     except Unsupported:
         raise
     except BadSAE as error:
-        raise UsageError(str(error)) from None
+        raise RefusedSAEError(str(error)) from None
 
 
 def refusing(load: Callable[[], Artefact]) -> Callable[[], Artefact]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import unknown
-from .located import Located, never, select
+from .located import Located, each_of, never, select
 
 if TYPE_CHECKING:
     from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup
@@ -64,7 +64,7 @@ def locate_release(name: str, sae_ids: Sequence[str]) -> tuple[Located, ...]:
     """
     release = _release(name)
     chosen = select(f"release {name}", tuple(release.saes_map), sae_ids, f"`sae-sanity list saes {name}`")
-    return tuple(_one(release, sae_id) for sae_id in chosen)
+    return each_of(chosen, lambda sae_id: _one(release, sae_id), "release")
 
 
 def knowledge(repo_id: str, path: str) -> Knowledge:

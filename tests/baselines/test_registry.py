@@ -4,6 +4,7 @@ import pytest
 from sparse_world import D_IN, D_SAE, L0
 
 from sae_sanity.baselines import ARCHITECTURES, CONTROLS, Shape, baseline_classes, parse_arm
+from sae_sanity.baselines.wrap.layout import LAYOUTS
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,14 @@ def test_what_does_not_exist_for_an_architecture_says_why():
     broken = {(a, c) for a in (*ARCHITECTURES, "foreign") for c in CONTROLS if CONTROLS[c].applies_to(a)}
     assert broken == {("matching_pursuit", "permuted_encoder"), ("foreign", "permuted_encoder")}
     assert all("\n" not in CONTROLS[c].applies_to(a) for a, c in broken)
+
+
+def test_controls_by_what_the_sae_is_saved_as():
+    saved = ("standard", "topk", "abstopk", "jumprelu", "gated", "matching_pursuit", "foreign")
+    assert set(saved) == {*LAYOUTS, "foreign"}
+    exist = {kind: {name for name, control in CONTROLS.items() if not control.applies_to(kind)} for kind in saved}
+    less = set(CONTROLS) - {"permuted_encoder"}
+    assert exist == {kind: less if kind in ("matching_pursuit", "foreign") else set(CONTROLS) for kind in saved}
 
 
 def test_an_arm_that_does_not_exist_is_refused_in_one_line(moments):

@@ -19,6 +19,7 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
 
 from sae_sanity.harness import check
+from sae_sanity.harness.arm_store import file_hash
 from sae_sanity.harness.baseline_store import find_arms
 from sae_sanity.harness.cli import main
 from sae_sanity.harness.config import resolve
@@ -26,7 +27,7 @@ from sae_sanity.harness.errors import UsageError
 from sae_sanity.harness.progress import Silent
 from sae_sanity.harness.record import load_record, report_of
 from sae_sanity.results.outcome import CheckReport
-from sae_sanity.results.store import Store
+from sae_sanity.results.store import Store, StoreError
 
 HOOK = "blocks.1.hook_resid_post"
 SMALL = {
@@ -282,15 +283,102 @@ def test_an_upload_is_a_dry_run_until_it_is_pushed(small, saved, run, tmp_path, 
         assert main(["baselines", "upload", "shared", "org/baselines", "--push"]) == 0
         out, err = capsys.readouterr()
         assert "SECRET" not in out + err
-        uploaded = {
-            str(p.relative_to(tmp_path / "hub/models/org/baselines")) for p in served.root.rglob("*.*") if p.is_file()
-        }
-        assert not any("private" in name for name in uploaded)
+        uploaded = {path.name for path in served.root.rglob("*") if path.is_file()}
+        assert uploaded == {"arm.json", "cfg.json", "sae_weights.safetensors"}
         monkeypatch.setenv("SAE_SANITY_BASELINES", "none")
         report, _ = run(small(saved, baselines_from="hf://org/baselines"), "two")
     assert {arm.note for arm in report.suites[0].arms if arm.arm == "retrained"} == {
         "trained elsewhere (baselines_from)"
     }
+
+
+def test_a_link_is_not_uploaded_and_nothing_else_is_either(small, saved, run, tmp_path, capsys):
+    _, folder = run(small(saved, seeds=1), "one")
+    main(["baselines", "export", "shared", "--results", str(folder)])
+    cfg = next((tmp_path / "shared").rglob("cfg.json"))
+    (tmp_path / "secret").write_bytes(cfg.read_bytes())
+    cfg.unlink()
+    cfg.symlink_to(tmp_path / "secret")
+    assert main(["baselines", "upload", "shared", "org/baselines"]) == 2
+    assert "cfg.json is not what arm.json says" in capsys.readouterr().err
+
+
+def test_an_sae_that_changes_in_its_cfg_alone_is_measured_anew(small, tmp_path, run):
+    """k is not among the weights."""
+    topk_sae(k=4).save_model(tmp_path / "sae")
+    run(small(tmp_path / "sae", seeds=1))
+    topk_sae(k=8).save_model(tmp_path / "sae")
+    again, _ = run(small(tmp_path / "sae", seeds=1))
+    fresh, _ = run(small(tmp_path / "sae", seeds=1), "fresh")
+    assert again.suites == fresh.suites
+    assert {arm.arm: arm.l0 for arm in again.suites[0].arms}["trained"] == pytest.approx(8, abs=0.01)
+
+
+def test_one_sae_cannot_take_the_folder_of_several(small, tmp_path, run):
+    for layer in (0, 1):
+        topk_sae(layer).save_model(tmp_path / "release" / f"layer_{layer}")
+    several, folder = run(small(tmp_path / "release", sae_id=["*"], seeds=1))
+    with pytest.raises(StoreError, match="holds the results of another run"):
+        run(small(tmp_path / "release", sae_id=["layer_1"], seeds=1))
+    assert report_of(folder) == several
+    assert {"layer_0: weights/trained/0", "layer_1: texts/train"} <= set(several.manifest.hashes)
+
+
+def test_a_damaged_configuration_of_one_of_several_is_a_skip(small, tmp_path, run):
+    for layer in (0, 1):
+        topk_sae(layer).save_model(tmp_path / "release" / f"layer_{layer}")
+    (tmp_path / "release/layer_1/cfg.json").write_text("{")
+    report, _ = run(small(tmp_path / "release", sae_id=["*"], seeds=1))
+    assert [suite.subject for suite in report.suites] == ["layer_0"]
+    assert report.exit_code in (1, 4)
+    assert any(skip.what == "layer_1" and "cfg.json" in skip.reason for skip in report.skipped)
+
+
+def test_a_given_setting_makes_another_check_and_is_in_its_command(small, saved, run):
+    """batchtopk is the profile's architecture; saying so for a TopK SAE is a choice all the same."""
+    plain, chosen = small(saved, seeds=1), small(saved, seeds=1, architecture="batchtopk")
+    report, _ = run(chosen)
+    assert "--architecture batchtopk" in report.manifest.command
+    assert check.results_folder(plain) != check.results_folder(chosen)
+
+
+def test_imported_weights_are_checked_whatever_their_record_says(small, saved, run, tmp_path, monkeypatch):
+    _, folder = run(small(saved, seeds=1), "one")
+    assert main(["baselines", "export", "shared", "--results", str(folder)]) == 0
+    monkeypatch.setenv("SAE_SANITY_BASELINES", "none")
+    victim = next((tmp_path / "shared").glob("*/retrained/seed-0"))
+    topk_sae(d_sae=60).save_model(victim)
+    with pytest.raises(UsageError, match="is not what its record says"):
+        run(small(saved, seeds=1, baselines_from="shared"), "two")
+    record = json.loads((victim / "arm.json").read_text())
+    record["files"] = {name: file_hash(victim / name) for name in record["files"]}
+    (victim / "arm.json").write_text(json.dumps(record))
+    with pytest.raises(UsageError, match="d_sae is 60 there and 48 here"):
+        run(small(saved, seeds=1, baselines_from="shared"), "two")
+
+
+def test_a_recipe_that_names_a_folder_is_not_followed(small, saved, run, world, tmp_path, monkeypatch):
+    """A stranger's cfg.json must not make us read what lies beside the user."""
+    cfg = json.loads((saved / "cfg.json").read_text())
+    cfg["metadata"]["dataset_path"] = "private/notes"
+    (saved / "cfg.json").write_text(json.dumps(cfg))
+    (tmp_path / "private/notes").mkdir(parents=True)
+    settings = resolve({"target": str(saved), "model": "x"}, environ={})
+    ((task,), _) = check.find_tasks(settings)
+    assert task.settings.texts == "packaged"
+
+
+def test_controls_are_those_of_the_sae_and_not_of_its_baselines(small, tmp_path, run):
+    """A TopK SAE beside matching-pursuit baselines has an encoder to permute all the same."""
+    topk_sae().save_model(tmp_path / "sae")
+    report, _ = run(small(tmp_path / "sae", seeds=1, architecture="matching_pursuit"))
+    assert "permuted_encoder" in {arm.arm for arm in report.suites[0].arms}
+
+
+def test_slugs_differ_and_are_not_hidden():
+    names = [".", "sae", "a", ".a", "a/b", "a%2fb", "..", "%2e"]
+    assert len({check.slug(name) for name in names}) == len(names)
+    assert not any(check.slug(name).startswith(".") or "/" in check.slug(name) for name in names)
 
 
 def test_an_object_that_sae_lens_cannot_save_is_checked(small, run, tmp_path):

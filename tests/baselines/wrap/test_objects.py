@@ -23,7 +23,8 @@ from tiny_saes import (
 )
 
 from sae_sanity.baselines import CONTROLS
-from sae_sanity.baselines.wrap import BadSAE, ForeignSAE, in_raw_space, load_folder, shape_of, wrap_object
+from sae_sanity.baselines.wrap import BadSAE, ForeignSAE, in_raw_space, load_folder, objects, shape_of, wrap_object
+from sae_sanity.baselines.wrap.artefact import copy_sae
 
 
 def same(ours, theirs, *, bits: bool = True):
@@ -332,3 +333,181 @@ def test_bad_objects(change, word):
 def test_something_that_is_no_sae():
     with pytest.raises(BadSAE, match="a int without cfg"):
         wrap_object(3, name="x")
+
+
+# --- subclasses of SAELens' classes
+
+
+def subclass_of(base):
+    class Mine(base):
+        def encode(self, x):
+            return 2 * super().encode(x)
+
+    return Mine
+
+
+def subclassed(sae):
+    """The same SAE, of a class of its own."""
+    mine = subclass_of(type(sae))(sae.cfg)
+    mine.load_state_dict(sae.state_dict())
+    return mine
+
+
+@pytest.mark.parametrize("architecture", [a for a in TRAINING if a != "matching_pursuit"])
+def test_a_subclass_is_measured_by_its_own_encode(architecture):
+    for sae in (make_training_sae(architecture), *([make_sae(architecture)] if architecture in INFERENCE else [])):
+        mine = subclassed(sae)
+        artefact = wrap_object(mine, name="x")
+        assert isinstance(artefact.sae, ForeignSAE)
+        with torch.no_grad():
+            same(artefact.sae, mine)
+            assert torch.equal(artefact.sae.encode(activations()), 2 * sae.encode(activations()))
+        # Its baselines are those of the class that it extends; of what it is saved as nothing is known.
+        assert artefact.recipe.get("architecture") == architecture
+        assert artefact.recipe.source("saved_as") == "unknown"
+
+
+def test_an_encode_of_the_object_itself_counts_too():
+    sae = make_sae("topk")
+    sae.encode = lambda x: torch.relu(x @ sae.W_enc)
+    artefact = wrap_object(sae, name="x")
+    assert isinstance(artefact.sae, ForeignSAE)
+    with torch.no_grad():
+        same(artefact.sae, sae)
+
+
+def test_a_subclass_knows_how_the_class_that_it_extends_was_trained():
+    sae = make_sae("jumprelu", metadata={"training_architecture": "batchtopk"}, normalize_activations="layer_norm")
+    recipe = wrap_object(subclassed(sae), name="x").recipe
+    assert (recipe.get("architecture"), recipe.get("normalize_activations")) == ("batchtopk", "layer_norm")
+    assert shape_of(recipe, l0=4.0).normalize_activations == "layer_norm"
+
+
+def test_a_subclass_with_heads_gets_flat_activations():
+    hook_z = {"hook_name": "blocks.1.attn.hook_z"}
+    mine = subclassed(make_sae("standard", metadata=hook_z, reshape_activations="hook_z"))
+    artefact = wrap_object(mine, name="x")
+    flat = subclassed(make_sae("standard"))
+    same(artefact.sae, flat)
+    assert mine.hook_z_reshaping_mode
+
+
+@pytest.mark.parametrize(
+    ("sae", "word"),
+    [
+        (lambda: make_sae("standard", normalize_activations="expected_average_only_in"), "fold"),
+        (lambda: make_sae("standard", normalize_activations="covariance_whitening"), "fold"),
+        (lambda: make_sae("standard", metadata={"hook_head_index": 2}), "one head"),
+        (lambda: make_sae("transcoder", d_out=D_IN, apply_b_dec_to_input=False), "read one site and write another"),
+    ],
+)
+def test_subclasses_that_cannot_be_measured(sae, word):
+    with pytest.raises(BadSAE, match=word) as error:
+        wrap_object(subclassed(sae()), name="mine")
+    assert str(error.value).startswith("mine: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_control_of_a_subclass_leaves_the_norms_of_its_tokens_alone():
+    artefact = wrap_object(subclassed(make_sae("standard", normalize_activations="layer_norm")), name="x")
+    control = CONTROLS["permuted_decoder"].derive(artefact.sae, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = artefact.sae(activations())
+        acts = artefact.sae.encode(activations())
+        control(activations(seed=6, scale=9.0))
+        assert torch.equal(artefact.sae.decode(acts), expected)
+
+
+# --- what only the outputs tell, and other devices
+
+
+class Nested(Plain):
+    """Its k is a number in its cfg, which no tensor and no attribute shows."""
+
+    def encode(self, x):
+        acts = super().encode(x)
+        top = acts.topk(self.cfg.k, dim=-1)
+        return torch.zeros_like(acts).scatter(-1, top.indices, top.values)
+
+
+def test_the_hash_tells_settings_inside_cfg_and_other_code():
+    four, eight = (wrap_object(Nested(k=k), name="x").sha256 for k in (4, 8))
+    assert four != eight
+    assert wrap_object(Nested(k=4), name="x").sha256 == four
+
+    def edited(**methods):
+        # The same name, as after an edit of the file.
+        return type("Nested", (Nested,), {**methods, "__qualname__": "Nested", "__module__": Nested.__module__})(k=4)
+
+    assert wrap_object(edited(), name="x").sha256 == four
+    encode = edited(encode=lambda self, x: Nested.encode(self, x) * 1.001)
+    decode = edited(decode=lambda self, acts: acts @ self.W_dec * 1.001)
+    assert len({four, wrap_object(encode, name="x").sha256, wrap_object(decode, name="x").sha256}) == 3
+
+
+def test_the_hash_does_not_depend_on_threads_or_the_callers_dice():
+    sae = wrap_object(Plain(), name="x").sae
+    sae.inner.encode = lambda x: torch.relu(x @ sae.inner.W_enc) * torch.rand(())
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    first = sae.sha256
+    torch.rand(3)
+    assert sae.sha256 == first
+    torch.random.set_rng_state(state)
+    sae.sha256  # noqa: B018
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_activations_go_to_the_objects_device_and_back(monkeypatch):
+    sae, seen = wrap_object(Plain(), name="x").sae, []
+
+    def on_cpu(size):
+        def method(x):
+            seen.append(x.device.type)
+            return torch.zeros(len(x), size)
+
+        return method
+
+    sae.inner.encode, sae.inner.decode = on_cpu(D_SAE), on_cpu(D_IN)
+    monkeypatch.setattr(ForeignSAE, "device", torch.device("meta"))
+    assert sae.encode(activations()).device.type == "cpu"
+    assert sae.decode(torch.zeros(3, D_SAE)).device.type == "cpu"
+    assert seen == ["meta", "meta"]
+    assert sae.encode(activations().to("meta")).device.type == "meta"
+    assert sae.decode(torch.zeros(3, D_SAE, device="meta")).device.type == "meta"
+
+
+def test_an_object_is_measured_on_the_cpu(monkeypatch):
+    assert copy_sae(make_sae("topk"), device="meta").W_enc.device.type == "meta"
+    asked = []
+
+    def recorded(sae, *, device):
+        asked.append(device)
+        return copy_sae(sae, device=device)
+
+    monkeypatch.setattr(objects, "copy_sae", recorded)
+    assert wrap_object(make_sae("topk"), name="x").sae.device == torch.device("cpu")
+    assert asked == ["cpu"]
+
+
+def test_a_sae_bench_object_is_mapped_on_the_cpu(monkeypatch):
+    theirs = bench("relu_sae.ReluSAE")
+    asked = []
+    monkeypatch.setattr(
+        type(theirs), "to", lambda self, **where: (asked.append(where), super(type(theirs), self).to(**where))[1]
+    )
+    wrap_object(theirs, name="x")
+    assert asked[0] == {"device": torch.device("cpu"), "dtype": torch.float32}
+
+
+def test_a_gated_sae_that_overflows_is_refused_in_words():
+    sae = make_sae("gated")
+    with torch.no_grad():
+        sae.r_mag.fill_(39.0)
+        sae.W_enc.mul_(1e11)
+        sae.W_dec.fill_(1e14)
+    with pytest.raises(BadSAE) as error:
+        in_raw_space(wrap_object(sae, name="mine"), 1.0)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith("mine: decode gives NaN or Inf for activations of size 1000")
+    assert "too large" in str(error.value)

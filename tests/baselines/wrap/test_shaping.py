@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from sae_lens.registry import get_sae_training_class
 from tiny_saes import D_IN, D_SAE, TRAINING, make_training_sae, save
 
-from sae_sanity.baselines import ARCHITECTURES
+from sae_sanity.baselines import ARCHITECTURES, recipe_options
 from sae_sanity.baselines.wrap import Recipe, read_recipe, shape_of
 
 BASE = {"architecture": "topk", "d_in": D_IN, "d_sae": D_SAE}
@@ -79,3 +82,87 @@ def test_the_shape_makes_an_sae(tmp_path):
     directions = random_directions(D_SAE, moments, "iso", torch.Generator().manual_seed(0))
     sae = new_sae(shape_of(recipe, l0=4.0), directions, moments)
     assert sae.cfg.matryoshka_widths == [5, 10, 20]
+
+
+UNITS = {"jumprelu_bandwidth": 0.5, "jumprelu_tanh_scale": 2.0, "pre_act_loss_coefficient": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "normalization"),
+    [
+        # Nobody says behind what it was trained: SAELens folds the scale in and writes "none".
+        ({}, {}, "none"),
+        ({"normalize_activations": "none"}, {}, "none"),
+        ({"normalize_activations_in_training": "covariance_whitening"}, {}, "none"),
+        ({"normalize_activations_in_training": "none"}, UNITS, "none"),
+        ({"normalize_activations_in_training": "expected_average_only_in"}, UNITS, "expected_average_only_in"),
+        ({"normalize_activations": "expected_average_only_in"}, UNITS, "expected_average_only_in"),
+        ({"normalize_activations": "layer_norm", "normalize_activations_in_training": "none"}, UNITS, "layer_norm"),
+    ],
+)
+def test_options_with_units_are_used_where_the_unit_is_known(values, options, normalization):
+    options = {"jumprelu_sparsity_loss_mode": "tanh", **options}
+    given = {"jumprelu_sparsity_loss_mode": "tanh", **UNITS}
+    made = shape(architecture="jumprelu", options=given, **values)
+    assert (dict(made.options), made.normalize_activations) == (options, normalization)
+
+
+def test_a_folded_sae_is_not_converted_twice(tmp_path):
+    """As SAELens' runner leaves it: trained behind expected_average_only_in, folded, its runner_cfg.json beside it."""
+    from sae_sanity.baselines import measure_moments, new_sae, random_directions
+
+    sae = make_training_sae("jumprelu", normalize_activations="expected_average_only_in", jumprelu_bandwidth=0.2)
+    trained = sae.cfg.to_dict()
+    sae.fold_activation_norm_scaling_factor(0.01)
+    folder = save(sae, tmp_path)
+    moments = measure_moments([100 * torch.randn(256, D_IN)])
+    directions = random_directions(D_SAE, moments, "iso", torch.Generator().manual_seed(0))
+
+    def bandwidth():
+        recipe = read_recipe(folder)
+        assert recipe.get("normalize_activations") == "none"
+        return new_sae(shape_of(recipe, l0=4.0), directions, moments).cfg.jumprelu_bandwidth
+
+    assert bandwidth() == 0.05  # SAELens' default: nobody knows the unit
+    for said, expected in (("expected_average_only_in", 0.2), ("none", 0.2 * moments.scale)):
+        runner = {"sae": {**trained, "normalize_activations": said}}
+        (folder / "runner_cfg.json").write_text(json.dumps(runner))
+        assert bandwidth() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "value"),
+    [
+        ("matryoshka_batchtopk", "matryoshka_widths", [10, 5, 20]),
+        ("matryoshka_batchtopk", "matryoshka_widths", [5, 21]),
+        ("matryoshka_batchtopk", "matryoshka_widths", [0, 20]),
+        ("matryoshka_batchtopk", "matryoshka_widths", list(range(900, 0, -1))),
+        ("jumprelu", "jumprelu_bandwidth", 0),
+        ("jumprelu", "jumprelu_bandwidth", -1.0),
+        ("jumprelu", "jumprelu_bandwidth", 1e-30),
+        ("jumprelu", "jumprelu_tanh_scale", 1e38),
+        ("jumprelu", "jumprelu_tanh_scale", 0.0),
+        ("jumprelu", "pre_act_loss_coefficient", -0.1),
+        ("topk", "aux_loss_coefficient", 1e30),
+        ("batchtopk", "topk_threshold_lr", 1.5),
+        ("standard", "lp_norm", 0.01),
+        ("standard", "lp_norm", -1.0),
+    ],
+)
+def test_options_that_would_break_training(architecture, name, value):
+    options = {"options": {name: value}, "normalize_activations_in_training": "none"}
+    with pytest.raises(ValueError, match=name) as error:
+        shape(architecture=architecture, **options)
+    assert "--architecture" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
+    # What another architecture does not have does not matter to it.
+    assert shape(architecture="gated", **options).options == ()
+
+
+def test_the_defaults_of_sae_lens_are_in_range():
+    for architecture in ARCHITECTURES:
+        cfg = get_sae_training_class(architecture)[1](d_in=D_IN, d_sae=D_SAE)
+        options = {n: getattr(cfg, n) for n in recipe_options(architecture) if getattr(cfg, n) not in (None, [])}
+        known = {"options": options, "normalize_activations_in_training": "none"}
+        assert dict(shape(architecture=architecture, **known).options) == options

@@ -86,7 +86,11 @@ def test_only_chosen_saes_are_read(tmp_path):
     save_sae(tmp_path / "saes/bad")
     (tmp_path / "saes/bad/cfg.json").write_text("{")
     assert [found.name for found in locate("saes", ["good"])] == ["good"]
-    assert "cfg.json" in refusal("saes", "*")
+    assert "cfg.json" in refusal("saes", "bad")
+    # of several, one that is refused does not stop the others
+    bad, good = locate("saes", ["*"])
+    assert (good.skip, bad.name) == ("", "bad")
+    assert "cfg.json" in bad.skip
 
 
 def test_ids_with_brackets_are_meant_as_they_are(tmp_path):

@@ -6,6 +6,7 @@ import pickle
 import warnings
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -224,6 +225,35 @@ def test_llama_scope_is_folded_once(llama_scope):
     theirs = SAE.from_pretrained("tiny-llama-scope", "l1r_8x")
     assert artefact.recipe.get("normalize_activations") == "none"
     torch.testing.assert_close(artefact.sae.decode(artefact.sae.encode(X)), theirs(X))
+
+
+def test_a_converter_reads_one_commit(llama_scope, hub):
+    repo = "fnlp/Llama3_1-8B-Base-LXR-8x"
+    commit = hub.commit(hub.repo(repo))
+    locate("tiny-llama-scope")[0].load()
+    asked = [line for line in hub.requests if line.startswith("GET") and repo in line]
+    config, weights = (next(line for line in asked if line.endswith(n)) for n in ("hyperparams.json", "safetensors"))
+    # Whatever main becomes in between, the weights are of the commit whose configuration was read.
+    assert "/resolve/main/" in config
+    assert f"/resolve/{commit}/" in weights
+    assert pretrained_sae_loaders.hf_hub_download is huggingface_hub.hf_hub_download
+
+
+@pytest.mark.parametrize("name", ["hyperparams.json", "final.safetensors"])
+def test_other_bytes_are_refused_before_a_converter_reads_them(llama_scope, hub, monkeypatch, name):
+    from loopback_hub import Fault
+
+    def read(*args, **kwargs):
+        raise AssertionError("it was read")
+
+    hub.faults[f"*/{name}"] = Fault("corrupt", times=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrained_sae_loaders, "load_safetensors_weights", read)
+        patch.setattr(pretrained_sae_loaders.json, "load", read if name.endswith("json") else json.load)
+        text = refusal(lambda: locate("tiny-llama-scope")[0].load())
+    assert name in text
+    assert "do not have the hash" in text
+    assert locate("tiny-llama-scope")[0].load().sha256
 
 
 def test_gemma_3_reads_shapes_by_range(hub, add_release, monkeypatch):
