@@ -95,8 +95,8 @@ class Control:
         """Return why the control does not exist for an architecture, in one line; "" where it does.
 
         Args:
-            architecture: what the SAE under test is saved as (a recipe's `saved_as`: a batchtopk SAE is a jumprelu SAE),
-                whatever architecture its baselines are trained in; "foreign" for an SAE that SAELens cannot save, whose
+            architecture: what the SAE under test is saved as (a recipe's `saved_as`: a batchtopk SAE is a jumprelu
+                SAE), whatever its baselines are trained as; "foreign" for an SAE that SAELens cannot save, whose
                 recipe has no `saved_as`. Names of training architectures are answered alike.
         """
         return ""

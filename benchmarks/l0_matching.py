@@ -73,7 +73,7 @@ def read_facts(folder: Path) -> Mapping[str, Sequence[ArmFacts]]:
 
 
 def row(architecture: str, facts: Mapping[str, Sequence[ArmFacts]], failed: str) -> str:
-    """One row of the table: per arm the mean L0, the largest relative error over its SAEs, and whether it is matched."""
+    """One row of the table: a cell for each arm."""
     cells = [cell(facts[arm]) if arm in facts else "–" for arm in ARMS]
     return f"| `{architecture}` | {' | '.join(cells)} |{f' failed: {failed}' if failed else ''}"
 

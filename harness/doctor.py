@@ -111,5 +111,5 @@ def _loguru(found: str | None) -> Finding:
 def _ravel(found: str | None) -> Finding:
     if found is not None and Version(found) >= Version("5"):
         why = f"SAEBench's own RAVEL cannot run on transformers {found} (layers return tensors)"
-        return Finding("ravel", True, f"{why}; nothing here calls it; to run it yourself: transformers<4.54")
+        return Finding("ravel", True, f"{why}; `sae-sanity saebench ravel` mends that; by yourself: transformers<4.54")
     return Finding("ravel", True, f"transformers {found}")

@@ -157,7 +157,7 @@ def manifest_grid(manifest: Manifest, look: Look) -> Table:
     """Hashes, settings, versions and exclusions; the command stands apart, in one piece."""
     rows: list[tuple[str, RenderableType]] = [
         ("config hash", look.text(manifest.config_hash)),
-        ("settings", _pairs(manifest.settings, look)),
+        ("settings", _pairs({k: v for k, v in manifest.settings.items() if v not in ("", [])}, look)),
         ("versions", _pairs(manifest.versions, look, " ")),
         ("sha256", _pairs({key: short_hash(value) for key, value in manifest.hashes.items()}, look, " ")),
     ]

@@ -448,14 +448,16 @@ def test_the_hash_tells_settings_inside_cfg_and_other_code():
 def test_the_hash_does_not_depend_on_threads_or_the_callers_dice():
     sae = wrap_object(Plain(), name="x").sae
     sae.inner.encode = lambda x: torch.relu(x @ sae.inner.W_enc) * torch.rand(())
-    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
-    first = sae.sha256
+    first, threads = sae.sha256, torch.get_num_threads()
     torch.rand(3)
-    assert sae.sha256 == first
-    torch.random.set_rng_state(state)
-    sae.sha256  # noqa: B018
+    state = torch.random.get_rng_state()
+    try:
+        torch.set_num_threads(2)
+        assert sae.sha256 == first
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert torch.get_num_threads() == threads
 
 
 def test_activations_go_to_the_objects_device_and_back(monkeypatch):
