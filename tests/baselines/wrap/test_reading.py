@@ -174,6 +174,9 @@ def test_an_odd_runner_says_nothing_and_a_broken_one_is_refused(tmp_path):
     odd = {"lr": "fast", "training_tokens": [1], "sae": 3, "train_batch_size_tokens": 1.5, "architecture": [3]}
     recipe = read_recipe(write(tmp_path, "runner_cfg.json", **odd))
     assert all(recipe.source(name) == "unknown" for name in ("lr", "tokens", "batch_size"))
+    for value in (["none"], "batch_norm", None, True):
+        recipe = read_recipe(write(tmp_path, "runner_cfg.json", normalize_activations=value))
+        assert recipe.source("normalize_activations_in_training") == "unknown"
     (tmp_path / "runner_cfg.json").write_text("{")
     with pytest.raises(BadSAE, match=r"runner_cfg\.json: not JSON"):
         read_recipe(tmp_path)
