@@ -37,6 +37,7 @@ from .record import (
     single_report,
 )
 from .run import Runner
+from .shared_baselines import check_place
 from .subject import TARGETS, make_subject
 from .targets import locate
 
@@ -82,6 +83,7 @@ def find_tasks(settings: Settings) -> tuple[tuple[Task, ...], tuple[Skip, ...]]:
     """
     check_suites(settings)
     check_device(settings.device)
+    check_place(settings.baselines_from)
     if settings.target in TARGETS:
         return (_recipe_task(settings),), ()
     located = _located(settings)
@@ -260,7 +262,9 @@ def _run_several(
     tasks: Sequence[Task], skips: Sequence[Skip], settings: Settings, folder: Path, progress: Progress
 ) -> CheckReport:
     """Check the SAEs one after another, each in a folder of its own, and judge them together."""
-    manifest = make_manifest(settings, (settings, profile_defaults(settings.profile), folder), {}, (), {})
+    # Each SAE's own L0, hook and model are in its recipe.
+    shown = settings if "l0" in settings.given else settings.model_copy(update={"l0": None})
+    manifest = make_manifest(shown, (settings, profile_defaults(settings.profile), folder), {}, (), {})
     several = Several(settings.target, {}, tuple(skips), manifest)
     if not tasks:
         return several_report(folder, several)

@@ -95,7 +95,8 @@ def report(
     if saebench is not None:
         from .saebench import write_saebench  # late: the report itself does without torch
 
-        write_saebench(folder, saebench)
+        files = write_saebench(folder, saebench)
+        typer.echo(f"sae-sanity: wrote {len(files)} files to {saebench}", err=True)
     _show(found, json=json, output=output)
     raise typer.Exit(found.exit_code)
 
@@ -148,6 +149,7 @@ def saebench(
     else:
         for table in tables(summary):
             _console().print(table)
+        typer.echo(f"sae-sanity: SAEBench's files are in {out or results / 'saebench'}", err=True)
     raise typer.Exit(exit_code(summary))
 
 

@@ -43,9 +43,10 @@ def upload(
     private: Annotated[bool, typer.Option("--private", help="Make a new repo private.")] = False,
 ) -> None:
     """Upload exported baselines to the hub: a dry run, unless --push is given. The token comes from HF_TOKEN."""
-    from .share import exported_files
+    from .share import check_repo, exported_files
     from .share import upload as send
 
+    check_repo(repo)
     files = exported_files(folder)
     sizes = [(folder / file).stat().st_size for file in files]
     for file, size in zip(files, sizes, strict=True):

@@ -56,10 +56,11 @@ def tables(summary: SaebenchSummary) -> Iterator[Table]:
 
 
 def _table(evaluation: str, cells: Sequence[SaebenchCell]) -> Table:
-    metrics = tuple(dict.fromkeys(metric for cell in cells for metric in cell.metrics))
-    table = Table("arm", "seed", *metrics, title=f"SAEBench {evaluation}", title_justify="left")
+    # One line per number: SAEBench's names are long, and cut ones say nothing.
+    table = Table("arm", "seed", "metric", "value", title=f"SAEBench {evaluation}", title_justify="left")
     for cell in cells:
-        table.add_row(cell.arm, str(cell.seed), *(_number(cell.metrics.get(metric)) for metric in metrics))
+        for metric, value in cell.metrics.items():
+            table.add_row(cell.arm, str(cell.seed), metric, _number(value))
     notes = dict.fromkeys(note for cell in cells for note in cell.notes)
     table.caption = "; ".join(notes) or None
     return table

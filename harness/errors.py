@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_NAMES = 40
+"""More names than this are counted, not listed."""
+
 
 class UsageError(Exception):
     """Bad input. Its text is one line: what, its value, what would be right."""
@@ -15,4 +18,5 @@ def unknown(kind: str, value: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     close = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return UsageError(f"no such {kind}: {value!r}{hint} (known: {', '.join(names)})")
+    known_names = ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} of them"
+    return UsageError(f"no such {kind}: {value!r}{hint} (known: {known_names})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,16 @@ from .errors import UsageError
 
 FILES = (RECORD, *SAVED)
 """Files of an exported baseline; nothing else that lies beside them is uploaded."""
+
+
+def check_repo(repo: str) -> None:
+    """Refuse what is no name of a hub repo.
+
+    Raises:
+        UsageError: saying what would be right.
+    """
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo):
+        raise UsageError(f"{repo!r} is no name of a hub repo; it must be org/name")
 
 
 def exported_files(folder: Path) -> tuple[Path, ...]:

@@ -12,6 +12,18 @@ from .targets.downloads import commit_of, fetch, repo_files
 from .targets.hub import SCHEME, HubPath
 
 
+def check_place(source: str) -> None:
+    """Refuse a place that cannot hold baselines before anything is loaded; the hub is not asked yet.
+
+    Raises:
+        UsageError: when there is no such folder, it holds no export, or the address cannot be read.
+    """
+    if source.startswith(SCHEME):
+        HubPath.parse(source)
+    elif source and not shared_arms(source):
+        raise UsageError(f"baselines_from is {source!r}: it holds no exported baselines (no {RECORD} with a recipe)")
+
+
 def shared_arms(source: str) -> tuple[Kept, ...]:
     """Return what a place holds; of a hub repo only the records are downloaded.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .outcome import Verdict
+from .stats.crossed import RECIPE_SEEDS
 from .verdict import FAILING
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 RELEASE_SEEDS = 5
 """Baseline seeds that a release verdict should rest on (METHOD section 5.2)."""
+
+ENOUGH_SEEDS = f"; {RECIPE_SEEDS} can"
+"""End of the reason where seeds are all that a recipe's claim lacks."""
 
 _FOUND = {
     Verdict.WORSE: "is worse than",
@@ -161,9 +165,23 @@ def _seed_advice(suites: Sequence[SuiteResult]) -> list[str]:
         lines.append(f"A release verdict should rest on {RELEASE_SEEDS} or more baseline seeds; this run has {few}.")
     if any(c.claim == "artefact" for s in suites if s.recipe is None for c in s.comparisons if c.required):
         lines.append("The verdict is about this SAE; three or more trained seeds would let it speak of the recipe.")
+    lines += [line for s in suites if (line := _recipe_advice(s))]
     if any(s.verdict is Verdict.BEATS and s.recipe and s.recipe.verdict in FAILING for s in suites):
         lines.append(
             "This SAE beats random where its recipe, on the tokens that the baselines had, does not: train the "
             "baselines on more tokens (--tokens) before crediting the method."
         )
     return lines
+
+
+def _recipe_advice(suite: SuiteResult) -> str:
+    """What a reader of the second claim must know; empty where there is nothing to add."""
+    recipe = suite.recipe
+    if recipe is None:
+        return ""
+    if recipe.verdict is Verdict.INCONCLUSIVE and recipe.reason.endswith(ENOUGH_SEEDS):
+        return f"{suite.label}: the recipe's claim: {recipe.reason} (--seeds)."
+    against = next((c for c in suite.comparisons if c.baseline == recipe.arm), None)
+    if against is not None and against.verdict is Verdict.WORSE:
+        return f"{suite.label}: the SAE is worse than its own recipe, retrained on the tokens that the baselines had."
+    return ""

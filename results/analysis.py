@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
-from .advice import advice, headline, suite_reason
+from .advice import ENOUGH_SEEDS, advice, headline, suite_reason
 from .compare import compare, iut_p
 from .design import ArmFacts
 from .gate import Scores, find, recipe_gate, run_gate
@@ -170,7 +170,7 @@ def _recipe(
     verdict = _suite_verdict(comparisons, gate)
     seeds = len(arms[design.recipe].seeds) if design.recipe in arms else 0
     if verdict is not Verdict.INVALID and seeds < RECIPE_SEEDS:
-        reason = f"{seeds} trained seeds cannot speak of a recipe; {RECIPE_SEEDS} can"
+        reason = f"{seeds} trained seeds cannot speak of a recipe{ENOUGH_SEEDS}"
         verdict = Verdict.INCONCLUSIVE
     else:
         reason = suite_reason(verdict, comparisons, gate, level=1 - 2 * design.alpha)

@@ -27,6 +27,8 @@ def locate_folder(folder: Path, target: str, sae_ids: Sequence[str]) -> tuple[Lo
     known = tuple(_sae_folders(folder))
     if not known:
         raise UsageError(f"no SAE in {target}: neither it nor a folder below holds {CFG} (SAELens' format)")
+    if known == (HERE,) and sae_ids:
+        raise UsageError(f"{target} is one SAE; leave --sae-id out")
     if HERE in known and not sae_ids:
         return (locate_one(folder, ""),)
     return each_of(select(target, known, sae_ids), lambda sae_id: locate_one(folder / sae_id, sae_id), "folder")

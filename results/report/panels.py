@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from ..advice import ENOUGH_SEEDS
 from ..outcome import CheckReport, Comparison, GateCheck, Manifest, RecipeClaim, SuiteResult, Verdict
 from .forest import difference
 from .look import STYLES, Look
@@ -72,6 +73,8 @@ def _sureness(suite: SuiteResult) -> tuple[str, ...]:
 
 
 def _recipe_words(recipe: RecipeClaim) -> str:
+    if recipe.reason.endswith(ENOUGH_SEEDS):
+        return f"recipe ({recipe.arm}): {recipe.verdict}: {recipe.reason}"
     return f"recipe ({recipe.arm}): {recipe.verdict}, p {p_value(recipe.p)}, Holm p {p_value(recipe.p_holm)}"
 
 
