@@ -260,7 +260,8 @@ def test_an_empty_folder(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["nowhere.jsonl", "./nowhere", "a/b/c", "", "../x", "a b"])
-def test_no_such_source(source):
+def test_no_such_source(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what lies beside the checkout is nobody's business here
     assert f"no such texts: {source!r}; it must be packaged, a file or folder" in refusal(source)
 
 

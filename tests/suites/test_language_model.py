@@ -251,7 +251,8 @@ def test_what_is_not_reproduced_is_refused(arguments, hook_name):
         ("../x", "no such model: '../x'"),
     ],
 )
-def test_no_such_model(load, hub, name, message):
+def test_no_such_model(load, hub, name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what lies beside the checkout is nobody's business here
     assert message in refusal(load, name)
 
 
