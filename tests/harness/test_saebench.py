@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import jaxtyping
 import jsonschema
 import pytest
 import torch
@@ -33,6 +34,12 @@ from sae_sanity.suites.saebench.job import read_result
 PAGE = Path(__file__).parents[2] / "docs/saebench.md"
 PROBES = "sparse_probing_sae_probes"
 SMALL = {PROBES: {"dataset_names": ["118_us_state_CA"], "ks": [1]}}
+
+
+@pytest.fixture(autouse=True)
+def _no_names_of_sizes(monkeypatch):
+    """Names of sizes leak out of jaxtyping's frames into SAEBench's own checks (once in some twenty runs)."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="module")
