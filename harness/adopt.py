@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,22 +78,10 @@ def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
-def _from_profile(name: str) -> Callable[[Settings], object]:
-    return lambda settings: getattr(settings, name)
-
-
-_DEFAULTED: Mapping[str, Callable[[Settings], object]] = {
-    "model_name": _from_profile("model"),
-    "dataset_path": _from_profile("texts"),
-    "hook_name": _from_profile("hook_name"),
-    "architecture": _from_profile("architecture"),
-    "context_size": _from_profile("context_size"),
-    "prepend_bos": _from_profile("prepend_bos"),
-    "tokens": _from_profile("tokens"),
-    "lr": _from_profile("lr"),
-    "batch_size": _from_profile("batch_size"),
+_DEFAULTED: Mapping[str, str] = {field: name for name, field in FROM_RECIPE.items() if name not in FIXED} | {
+    name: name for name in ("context_size", "tokens", "lr", "batch_size")
 }
-"""Parts of a recipe that the check needs, and what it uses for its own arms."""
+"""Parts of a recipe that the check needs, and the settings that it uses for its own arms."""
 
 
 def explain(recipe: Recipe, settings: Settings) -> dict[str, str]:
@@ -106,10 +94,10 @@ def explain(recipe: Recipe, settings: Settings) -> dict[str, str]:
     from ..baselines.wrap import RECIPE_FIELDS
 
     lines = {name: _line(recipe.values.get(name)) for name in RECIPE_FIELDS}
-    for name, used in _DEFAULTED.items():
-        value = used(settings)
+    for name, setting in _DEFAULTED.items():
+        value = getattr(settings, setting)
         if recipe.get(name) != value:
-            lines[name] += f"; used here: {_shown(value)} ({_why(name, recipe, settings)})"
+            lines[name] += f"; used here: {_shown(value)} ({_why(name, setting, recipe, settings)})"
     lines["l0"] += "; used here: measured on held-out texts" if settings.l0 is None else f"; used here: {settings.l0:g}"
     return {name: line for name, line in lines.items() if line != "unknown" or name in _DEFAULTED}
 
@@ -124,8 +112,7 @@ def _shown(value: object) -> str:
     return ", ".join(f"{k}={v}" for k, v in value.items()) or "none" if isinstance(value, Mapping) else f"{value}"
 
 
-def _why(name: str, recipe: Recipe, settings: Settings) -> str:
-    setting = {field: setting for setting, field in FROM_RECIPE.items()}.get(name, name)
+def _why(name: str, setting: str, recipe: Recipe, settings: Settings) -> str:
     if setting in settings.given:
         return "given"
     if name == "context_size" and recipe.get(name) is not None:

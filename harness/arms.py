@@ -118,7 +118,7 @@ class ArmMaker:
         # `adopt` put the SAE's own architecture into the settings, unless the user wants another one.
         recipe = self.material.artefact.recipe.with_values("setting", architecture=settings.architecture)
         try:
-            shape = shape_of(recipe, l0=self._given_l0())
+            shape = shape_of(recipe, l0=self._target)
         except ValueError as error:
             raise UsageError(str(error)) from None
         return replace(shape, hook_name=settings.hook_name, model_name=self.material.model_name)
@@ -184,9 +184,9 @@ class ArmMaker:
         """L0 that the user asks for; None for that of the given SAE."""
         return self.plan.settings.l0
 
-    @property
+    @cached_property
     def _target(self) -> float:
-        """L0 that every arm is matched to and judged by."""
+        """L0 that every arm is matched to and judged by; of a given SAE it is measured once."""
         return self.shape.l0 if self.material.artefact is None else self._given_l0()
 
     def _given_l0(self) -> float:

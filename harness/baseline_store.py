@@ -131,6 +131,11 @@ def _same(name: str, there: Any, here: Any) -> bool:  # noqa: ANN401
     return there == here
 
 
+def nothing_exported(source: str) -> UsageError:
+    """Make the error for a place without exported baselines."""
+    return UsageError(f"baselines_from is {source!r}: it holds no exported baselines (no {RECORD} with a recipe)")
+
+
 def fitting(
     arms: Sequence[Kept], wanted: Mapping[str, Any], names: Collection[str], source: str
 ) -> dict[tuple[str, int], Kept]:
@@ -146,7 +151,7 @@ def fitting(
         UsageError: when there is none; it names how the closest one differs.
     """
     if not arms:
-        raise UsageError(f"baselines_from is {source!r}: it holds no exported baselines (no {RECORD} with a recipe)")
+        raise nothing_exported(source)
     found = {(a.arm, a.seed): a for a in arms if a.arm in names and not differences(a.recipe, wanted)}
     if not found:
         closest = min((differences(arm.recipe, wanted) for arm in arms), key=len)

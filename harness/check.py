@@ -42,7 +42,7 @@ from .subject import TARGETS, make_subject
 from .targets import locate
 
 if TYPE_CHECKING:
-    from ..baselines.wrap import Artefact, Recipe
+    from ..baselines.wrap import Artefact
     from .targets import Located
 
 
@@ -56,13 +56,11 @@ class Task:
     """What will be done."""
     located: Located | None = None
     """Where the SAE is; None for a recipe."""
-    known: Recipe | None = None
-    """What is known of how the SAE was made; None for a recipe."""
 
     @property
     def recipe(self) -> dict[str, str]:
         """What is known of how the SAE was made, from where, and what is used instead, in words."""
-        return explain(self.known, self.settings) if self.known else {}
+        return explain(self.located.recipe, self.settings) if self.located else {}
 
 
 def results_folder(settings: Settings) -> Path:
@@ -129,7 +127,7 @@ def _released_task(settings: Settings, located: Located) -> Task:
     adopted = adopt(settings, located.recipe)
     # An object of a class that SAELens does not know has a recipe that names no saved form.
     given = located.recipe.get("saved_as", "foreign")
-    return Task(adopted, validate(adopted, given=given), located, located.recipe)
+    return Task(adopted, validate(adopted, given=given), located)
 
 
 def _loaded(task: Task, asked: Settings) -> tuple[Task, Artefact | None]:
@@ -148,18 +146,16 @@ def validate(settings: Settings, *, given: str = "") -> Plan:
         given: what a given SAE is saved as; see `make_plan`.
 
     Raises:
-        UsageError: for an unknown architecture, suite or baseline, or sizes that contradict each other.
+        UsageError: for an unknown architecture or baseline, or sizes that contradict each other.
     """
     if settings.architecture not in ARCHITECTURES:
         raise unknown("architecture", settings.architecture, ARCHITECTURES)
-    check_suites(settings)
     if settings.l0 is not None:
         check_l0(settings.architecture, settings.l0, settings.d_sae)
     elif not given:
         raise UsageError("l0 is not set; a recipe needs one")
     if settings.tokens < settings.batch_size:
         raise UsageError(f"tokens is {settings.tokens}; it must be at least batch_size, {settings.batch_size}")
-    check_device(settings.device)
     return make_plan(settings, given=given)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_lens.saes.sae import SAE
 
+from .arm_store import ArmStore
 from .baseline_store import cache_folder
 from .plan import ArmSeed
 from .record import RunRecord, load_record
@@ -33,8 +34,6 @@ def load_arms(results: str | Path) -> dict[str, SAE[Any]]:
     Raises:
         UsageError: When the check is not finished, or an SAE is not what was written.
     """
-    from .arm_store import ArmStore
-
     store = ArmStore(Path(results) / "arms")
     saes = [ArmSeed(f.arm, f.seed) for f in load_record(Path(results)).design.facts]
     loaded = {f"{s.arm}-{s.seed}": store.load(s) for s in saes if on_disk(Path(results), s)}
@@ -43,8 +42,6 @@ def load_arms(results: str | Path) -> dict[str, SAE[Any]]:
 
 def on_disk(results: Path, sae: ArmSeed) -> bool:
     """Whether an SAE of a check was saved: one of a foreign class has a record alone."""
-    from .arm_store import ArmStore
-
     record = ArmStore(results / "arms").record(sae)
     return record is None or bool(record["files"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ..suites.hub_errors import hub_reason
 from .arm_store import RECORD, SAVED, unsound
 from .baseline_store import find_arms
 from .errors import UsageError
+from .targets.hub import REPO
 
 FILES = (RECORD, *SAVED)
 """Files of an exported baseline; nothing else that lies beside them is uploaded."""
@@ -23,7 +23,7 @@ def check_repo(repo: str) -> None:
     Raises:
         UsageError: saying what would be right.
     """
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo):
+    if not REPO.fullmatch(repo):
         raise UsageError(f"{repo!r} is no name of a hub repo; it must be org/name")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .arm_store import CONFIG, RECORD, WEIGHTS
-from .baseline_store import Kept, find_arms
+from .baseline_store import Kept, find_arms, nothing_exported
 from .errors import UsageError
 from .targets.downloads import commit_of, fetch, repo_files
 from .targets.hub import SCHEME, HubPath
@@ -21,7 +21,7 @@ def check_place(source: str) -> None:
     if source.startswith(SCHEME):
         HubPath.parse(source)
     elif source and not shared_arms(source):
-        raise UsageError(f"baselines_from is {source!r}: it holds no exported baselines (no {RECORD} with a recipe)")
+        raise nothing_exported(source)
 
 
 def shared_arms(source: str) -> tuple[Kept, ...]:
@@ -59,7 +59,7 @@ def _records(place: HubPath, source: str) -> Iterator[Kept]:
     inside = f"{place.path}/" if place.path else ""
     records = [f for f in repo_files(place.repo_id, place.revision) if f.startswith(inside) and Path(f).name == RECORD]
     if not records:
-        raise UsageError(f"baselines_from is {source!r}: it holds no exported baselines (no {RECORD})")
+        raise nothing_exported(source)
     first = fetch(place.repo_id, records[0], place.revision)
     for record in records[1:]:
         fetch(place.repo_id, record, commit_of(first, records[0]))

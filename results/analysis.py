@@ -113,7 +113,8 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
         )
 
     required = tuple(against(suite.metric, arm, required=True) for arm in suite.required)
-    again = tuple(against(suite.metric, arm, required=True, by=design.recipe) for arm in suite.required)
+    recipes = suite.required if design.recipe else ()
+    again = tuple(against(suite.metric, arm, required=True, by=design.recipe) for arm in recipes)
     shown = [against(suite.metric, arm) for arm in suite.shown]
     further = [against(m, arm) for m in suite.exploratory for arm in (*suite.required, *suite.shown)]
     adjusted = _with_bh([*shown, *further])

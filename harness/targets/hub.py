@@ -18,8 +18,10 @@ from .located import Located, each_of, select
 from .registry import Knowledge, with_model
 
 SCHEME = "hf://"
+REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""`org/repo`."""
 RUNNER_CFG, WEIGHTS = "runner_cfg.json", "sae_weights.safetensors"
-_HUB_PATH = re.compile(r"hf://(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?P<path>(/[^/@]+)*)/?(@(?P<revision>[\w./-]+))?")
+_HUB_PATH = re.compile(rf"hf://(?P<repo>{REPO.pattern})(?P<path>(/[^/@]+)*)/?(@(?P<revision>[\w./-]+))?")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from pathlib import Path
 from ..errors import UsageError
 from .factory import locate_factory
 from .folder import locate_folder
-from .hub import SCHEME, HubPath, locate_hub
+from .hub import REPO, SCHEME, HubPath, locate_hub
 from .located import Located
 from .registry import locate_release, release_names
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def locate(target: str, sae_ids: Sequence[str] = ()) -> tuple[Located, ...]:
@@ -53,7 +52,7 @@ def locate(target: str, sae_ids: Sequence[str] = ()) -> tuple[Located, ...]:
         raise UsageError(
             f"target {target!r} is a file; name the folder that holds cfg.json and sae_weights.safetensors"
         )
-    if _REPO.fullmatch(target):
+    if REPO.fullmatch(target):
         return locate_hub(HubPath(target), sae_ids)
     raise _no_such_target(target)
 
