@@ -83,7 +83,11 @@ class Learner:
         active = acts != 0
         self.since_fired += 1
         self.since_fired[active.any(0)] = 0
-        factor = math.exp(CONTROLLER_GAIN * log_error(float(active.sum()) / len(acts), self.target_l0))
+        self._control(float(active.sum()) / len(acts))
+
+    def _control(self, l0: float) -> None:
+        """Move what sets the L0 by what the last batch's L0 was off."""
+        factor = math.exp(CONTROLLER_GAIN * log_error(l0, self.target_l0))
         if isinstance(self.sae, JumpReLUTrainingSAE):
             # Its coefficient reaches L0 only through thresholds that Adam moves by lr a step, and only for
             # pre-activations inside the bandwidth: too slow for a short run. So the thresholds themselves are moved.
