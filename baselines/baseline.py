@@ -61,6 +61,10 @@ class Baseline:
         """How the directions that are fixed are drawn."""
         return "iso"
 
+    def directions(self, shape: Shape, moments: Moments, generator: torch.Generator) -> torch.Tensor:
+        """Draw the rows that `W_dec` starts as, and `W_enc` as their transpose, [d_sae, d_in], of norm 1."""
+        return random_directions(shape.d_sae, moments, self.init, generator)
+
     def start(self, shape: Shape, moments: Moments, seed: int) -> TrainingSAE[Any]:
         """Make the SAE at step 0. Arms with one seed and one `init` start from the same directions.
 
@@ -70,7 +74,7 @@ class Baseline:
         if reason := self.applies_to(shape.architecture):
             raise ValueError(f"{self.arm} does not exist for {shape.architecture}: {reason}")
         generator = torch.Generator().manual_seed(seed)
-        sae = new_sae(shape, random_directions(shape.d_sae, moments, self.init, generator), moments)
+        sae = new_sae(shape, self.directions(shape, moments, generator), moments)
         for name in self.frozen:
             getattr(sae, name).requires_grad_(False)
         return sae

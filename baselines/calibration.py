@@ -105,6 +105,29 @@ def calibrate_l0(sae: AnySAE, chunks: Chunks, l0: float, *, n_tokens: int) -> No
         bias.sub_(excess)
 
 
+@torch.no_grad()
+def fit_scale(sae: SAE[Any], chunks: Chunks) -> float:
+    """Multiply `W_dec` in place by the one factor that reconstructs `chunks` best in least squares, and return it.
+
+    A tied dictionary in superposition overshoots: every latent also reads what the others write. Directions and
+    activity are left as they are.
+
+    Raises:
+        ValueError: when there are no tokens.
+    """
+    along, square, tokens = 0.0, 0.0, 0
+    for chunk in chunks:
+        written = (sae.decode(sae.encode(chunk)) - sae.b_dec).double()
+        along += float((written * (chunk - sae.b_dec)).sum())
+        square += float(written.square().sum())
+        tokens += len(chunk)
+    if tokens == 0:
+        raise ValueError("no tokens to fit a scale on: 0, at least 1 is needed")
+    factor = along / square if square > 0 else 1.0
+    sae.W_dec.mul_(factor)
+    return factor
+
+
 def _calibrate_pursuit(sae: MatchingPursuitSAE, chunks: Chunks, l0: float) -> None:
     most = math.ceil(MOST_PICKS * l0)
     rule = stopping_rule(torch.cat([picks(sae, chunk, most) for chunk in chunks]), l0)

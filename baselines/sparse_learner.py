@@ -6,7 +6,7 @@ encoder's product is dense. Losses and gradients are those of SAELens' `training
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
@@ -18,8 +18,11 @@ from sae_lens.saes.sae import TrainingSAE
 from sae_lens.saes.topk_sae import TopKTrainingSAE
 
 from .codes import Codes, above, largest_of_batch, largest_of_rows, transposed_sum, weighted_sum
-from .learner import CLIP_NORM, Learner
+from .learner import CLIP_NORM, Learner, log_error
 from .schedule import Schedule
+
+FAR_OFF = 0.3
+"""log(L0 / target) beyond which JumpReLU's thresholds are moved directly."""
 
 
 def has_sparse_step(sae: TrainingSAE[Any]) -> bool:
@@ -147,10 +150,25 @@ class SparseLearner(Learner):
         loss = float(error.square().sum()) / len(batch) + 2 * weight * float(over.square().sum())
         return loss, codes.only(active > 0)
 
+    def _control(self, l0: float) -> None:
+        """As `Learner`, but JumpReLU's thresholds are moved only while L0 is far off; near it the penalty alone acts.
+
+        A controller that always moves all thresholds alike holds L0 exactly, but then no latent feels the penalty: in
+        long runs some thresholds fall, all others rise, and explained variance falls from .55 to .40 (measured, as for
+        one that moves the penalty's coefficient). What is left at the end is taken by `calibrate_l0`.
+        """
+        if not isinstance(self.sae, JumpReLUTrainingSAE) or abs(log_error(l0, self.target_l0)) > FAR_OFF:
+            super()._control(l0)
+
     def _count_entries(self, codes: Codes, n_rows: int) -> None:
         self.since_fired += 1
         self.since_fired[codes.columns] = 0
         self._control(len(codes.rows) / n_rows)
+
+
+def sparse_learner(learner: Learner) -> SparseLearner:
+    """Return the same arm in the same state, with the sparse step."""
+    return SparseLearner(**{field.name: getattr(learner, field.name) for field in fields(learner)})
 
 
 def _dots(codes: Codes, rows: torch.Tensor, target: Float[torch.Tensor, "batch d_in"]) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from sae_lens.saes.sae import SAE
@@ -19,9 +19,11 @@ from ..baselines import (
     Schedule,
     Shape,
     calibrate_l0,
+    fit_scale,
     measure_moments,
     measure_sparsity,
     new_learner,
+    sparse_learner,
     to_inference,
     train_together,
 )
@@ -39,8 +41,9 @@ from .record import versions
 from .shared_baselines import shared_arms, with_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ..baselines.wrap import Artefact
-    from ..suites.activations import ActivationSet
 
 TRAINING_VERSION = 2
 """Raised when a change of `baselines/` changes trained weights."""
@@ -48,15 +51,43 @@ TRAINING_VERSION = 2
 _MOMENT_BATCHES = 32
 
 
+@runtime_checkable
+class Rows(Protocol):
+    """Activations for one purpose: collected from texts (`ActivationSet`) or drawn in a synthetic world."""
+
+    @property
+    def d_in(self) -> int:
+        """Width of an activation."""
+        ...
+
+    @property
+    def n_tokens(self) -> int:
+        """How many there are in one pass of `chunks`."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Content key."""
+        ...
+
+    def batches(self, batch_size: int, *, seed: int, n_batches: int) -> Iterator[torch.Tensor]:
+        """Batches to learn from, [batch_size, d_in], the same ones every time."""
+        ...
+
+    def chunks(self) -> Iterator[Any]:
+        """Everything once, as tuples that begin with activations [chunk, d_in]."""
+        ...
+
+
 @dataclass(frozen=True)
 class Material:
     """What arms are made from."""
 
-    train: ActivationSet
+    train: Rows
     """What they learn from."""
-    calibration: ActivationSet
+    calibration: Rows
     """Where thresholds are set."""
-    held_out: ActivationSet
+    held_out: Rows
     """Where L0 and dead latents are measured."""
     model_name: str
     """Recorded in the saved SAEs."""
@@ -68,6 +99,8 @@ class Material:
     """sha256 of the language model's weights."""
     centred: bool = False
     """Whether activations are taken minus their mean over d_in."""
+    sparse_step: bool = False
+    """Whether arms learn by `SparseLearner`: the same losses, sums in another order."""
 
 
 class ArmMaker:
@@ -89,6 +122,8 @@ class ArmMaker:
         self.kept = BaselineStore.of_user() if kept is None else kept
         self.schedule = Schedule(plan.steps, plan.settings.batch_size, plan.settings.lr)
         self.store.rebuild = self._rebuild
+        self.watch: Callable[[int, Sequence[Learner]], None] = lambda step, learners: None
+        """Called after every step of training with the arms that learn; it must leave them as they are."""
 
     @cached_property
     def moments(self) -> Moments:
@@ -162,7 +197,7 @@ class ArmMaker:
             return content_key(ingredients | {"artefact": self.material.artefact.sha256, "l0": self._aim})
         ingredients |= {"shape": vars(self.shape), "schedule": vars(self.schedule), "order": self.plan.settings.seed}
         # A TopK arm is made with k and judged by the L0 that was measured on the given SAE.
-        ingredients |= {"target": self._target}
+        ingredients |= {"target": self._target} | ({"step": "sparse"} if self.material.sparse_step else {})
         imported = self._imports.get((sae.arm, sae.seed))
         return content_key(ingredients | ({"imported": dict(imported.record["files"])} if imported else {}))
 
@@ -257,7 +292,8 @@ class ArmMaker:
 
     def _learner(self, baseline: Baseline, seed: int) -> Learner:
         first = self.moments.seen(next(self._stream(0)))
-        return new_learner(baseline, self.shape, self.moments, seed, first)
+        learner = new_learner(baseline, self.shape, self.moments, seed, first)
+        return sparse_learner(learner) if self.material.sparse_step else learner
 
     def _train(self, wanted: list[tuple[Baseline, int]], missing: list[ArmSeed]) -> None:
         # The key names all arms, so that a run killed after some were written still finds the others' state.
@@ -267,6 +303,11 @@ class ArmMaker:
             return
         learners = [self._learner(baseline, seed) for baseline, seed in wanted]
         checkpoint = self.store.folder / "training.safetensors"
+
+        def on_step(done: int) -> None:
+            self.progress.advance(done)
+            self.watch(done, learners)
+
         self.progress.start(f"training {len(learners)} SAEs together", self.schedule.steps)
         train_together(
             learners,
@@ -275,7 +316,7 @@ class ArmMaker:
             self.schedule,
             checkpoint=checkpoint,
             key=key,
-            on_step=self.progress.advance,
+            on_step=on_step,
         )
         self.progress.finish()
         for learner in learners:
@@ -287,6 +328,13 @@ class ArmMaker:
             for seed in self.plan.random_seeds:
                 if ArmSeed(baseline.arm, seed) in missing:
                     self._keep(self._learner(baseline, seed))
+
+    def reference(self, baseline: Baseline, seed: int) -> SAE[Any]:
+        """Make an untrained arm at the matched L0 with the decoder's scale that reconstructs best; nothing is kept."""
+        sae, calibration = to_inference(self._learner(baseline, seed).sae, self.moments), self.material.calibration
+        calibrate_l0(sae, _acts(calibration), self._target, n_tokens=calibration.n_tokens)
+        fit_scale(sae, _acts(calibration))
+        return sae
 
     def _keep(self, learner: Learner) -> None:
         """Match the L0 of a finished arm, measure it, write it."""
@@ -354,5 +402,5 @@ def _l0_note(artefact: Artefact, measured: float) -> str:
     return f"L0 {measured:.4g} measured here, {recorded:.4g} by its {artefact.recipe.source('l0')}"
 
 
-def _acts(activations: ActivationSet) -> Iterator[torch.Tensor]:
+def _acts(activations: Rows) -> Iterator[torch.Tensor]:
     return (chunk[0] for chunk in activations.chunks())

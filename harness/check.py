@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..baselines import ARCHITECTURES
+from ..results.design import Design
 from ..results.outcome import CheckReport, Skip
 from ..results.store import Store
 from .adopt import adopt, explain
@@ -22,7 +21,8 @@ from .baseline_store import cache_folder
 from .config import Settings, profile_defaults
 from .design import left_out_nulls
 from .errors import UsageError, unknown
-from .measures import check_suites, make_suites
+from .lock import InUseError, locked
+from .measures import SYNTHETIC, check_suites, make_suites, site_suites
 from .plan import Plan, make_plan
 from .progress import Progress
 from .record import (
@@ -38,7 +38,9 @@ from .record import (
 )
 from .run import Runner
 from .shared_baselines import check_place
-from .subject import TARGETS, make_subject
+from .subject import TARGETS, Subject, make_subject
+from .synthetic.config import of_check
+from .synthetic.judge import add_to_check, refuse_what_does_not_fit, synthetic_plan
 from .targets import locate
 
 if TYPE_CHECKING:
@@ -184,27 +186,6 @@ def check_device(name: str) -> None:
         raise UsageError(f"device is {name!r}: {reason}; cpu always works") from None
 
 
-class InUseError(UsageError):
-    """Another check is at work in the folder: nothing is wrong with the SAE."""
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a results folder, so that two checks cannot write it at once.
-
-    Raises:
-        UsageError: when another check holds it.
-    """
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InUseError(
-                f"results folder {folder} is in use by another check; wait for it, or use another"
-            ) from None
-        yield
-
-
 def _claim(settings: Settings, folder: Path, *, only_look: bool) -> None:
     if only_look and not (folder / "store.json").exists():
         nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -236,22 +217,43 @@ def run_check(settings: Settings, folder: Path | None, progress: Progress) -> Ch
 def _run_task(task: Task, asked: Settings, folder: Path, progress: Progress) -> CheckReport:
     """Check one SAE; `asked` are the settings that the user gave."""
     task, artefact = _loaded(task, asked)
-    plan, settings = task.plan, task.settings
+    settings = task.settings
+    worlds = of_check(settings) if SYNTHETIC in settings.suites else None
+    if worlds is not None:
+        refuse_what_does_not_fit(worlds, synthetic_plan(worlds))
     _claim(settings, folder, only_look=True)
-    try:
-        subject = make_subject(settings, artefact, cache_folder(), progress)
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(str(error)) from error
+    # A recipe alone is judged without a language model.
+    subject = _subject(settings, artefact, progress) if site_suites(settings) else None
     _claim(settings, folder, only_look=False)
     with locked(folder):
-        outcome = Runner(plan, subject, make_suites(settings, subject), folder, progress).run()
-    hashes = subject.hashes | {f"weights/{name}": value for name, value in outcome.hashes.items()}
-    command = (asked, profile_defaults(asked.profile), folder)
-    manifest = make_manifest(settings, command, hashes, subject.notes, task.recipe)
-    skipped = (*plan.skipped, *left_out_nulls(plan, outcome.design))
-    record = RunRecord(settings.target, outcome.design, outcome.cells, manifest, skipped)
+        command = (asked, profile_defaults(asked.profile), folder)
+        record = _record(task, subject, command, progress)
+        if worlds is not None:
+            record = add_to_check(worlds, folder, record, progress)
     save_record(folder, record)
     return single_report(folder, record)
+
+
+def _subject(settings: Settings, artefact: Artefact | None, progress: Progress) -> Subject:
+    try:
+        return make_subject(settings, artefact, cache_folder(), progress)
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _record(
+    task: Task, subject: Subject | None, command: tuple[Settings, Settings, Path], progress: Progress
+) -> RunRecord:
+    """Measure the suites that need a language model, if there are any."""
+    plan, settings = task.plan, task.settings
+    if subject is None:
+        manifest = make_manifest(settings, command, {}, (), task.recipe)
+        return RunRecord(settings.target, Design((), recipe=plan.recipe), (), manifest, plan.skipped)
+    outcome = Runner(plan, subject, make_suites(settings, subject), command[2], progress).run()
+    hashes = subject.hashes | {f"weights/{name}": value for name, value in outcome.hashes.items()}
+    manifest = make_manifest(settings, command, hashes, subject.notes, task.recipe)
+    skipped = (*plan.skipped, *left_out_nulls(plan, outcome.design))
+    return RunRecord(settings.target, outcome.design, outcome.cells, manifest, skipped)
 
 
 def _run_several(

@@ -16,6 +16,7 @@ import typer
 
 from ..results.store import StoreError
 from .cli_baselines import app as baselines_app
+from .cli_synthetic import reproduce, synthetic
 from .config import Settings
 from .errors import UsageError
 from .options import Json, Names, Output, Results, split, takes_settings
@@ -42,10 +43,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(baselines_app)
+app.command()(synthetic)
+app.command()(reproduce)
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def progress_bars() -> Iterator[Progress]:
+    """Bars on a terminal, plain lines elsewhere, both on stderr."""
     if sys.stderr.isatty():
         with RichProgress() as bars:
             yield bars
@@ -59,10 +63,10 @@ def check(settings: Settings, *, json: Json = False, output: Output = None, resu
     """Train the baselines, measure every arm side by side and say whether trained beats random."""
     from .check import run_check
 
-    _check_output(output)
-    with _progress() as progress:
+    check_output(output)
+    with progress_bars() as progress:
         report = run_check(settings, results, progress)
-    _show(report, json=json, output=output)
+    show(report, json=json, output=output)
     raise typer.Exit(report.exit_code)
 
 
@@ -76,7 +80,7 @@ def plan(settings: Settings, *, json: Json = False) -> None:
         typer.echo(plan_as_json(settings))
     else:
         for table in plan_as_table(settings):
-            _console().print(table)
+            console().print(table)
 
 
 @app.command()
@@ -90,14 +94,14 @@ def report(
     """Show the report of a finished check again, from its stored rows; needs no language model."""
     from .record import report_of
 
-    _check_output(output)
+    check_output(output)
     found = report_of(folder)
     if saebench is not None:
         from .saebench import write_saebench  # late: the report itself does without torch
 
         files = write_saebench(folder, saebench)
         typer.echo(f"sae-sanity: wrote {len(files)} files to {saebench}", err=True)
-    _show(found, json=json, output=output)
+    show(found, json=json, output=output)
     raise typer.Exit(found.exit_code)
 
 
@@ -140,7 +144,7 @@ def saebench(
     from .saebench import run_saebench
 
     wanted, options = split(arms) or [], parse_options(set_ or [])
-    with _progress() as progress:
+    with progress_bars() as progress:
         summary = run_saebench(
             results, evals, progress, out=out, arms=wanted, options=options, device=device, judge_model=judge
         )
@@ -148,7 +152,7 @@ def saebench(
         sys.stdout.write(as_json(summary))
     else:
         for table in tables(summary):
-            _console().print(table)
+            console().print(table)
         typer.echo(f"sae-sanity: SAEBench's files are in {out or results / 'saebench'}", err=True)
     raise typer.Exit(exit_code(summary))
 
@@ -164,13 +168,15 @@ def doctor() -> None:
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-def _console() -> Any:  # noqa: ANN401  # rich's Console, imported late to keep `--help` fast
+def console() -> Any:  # noqa: ANN401  # rich's Console, imported late to keep `--help` fast
+    """Rich's console on stdout, 100 columns wide where that is no terminal."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=100)
 
 
-def _show(found: Any, *, json: bool, output: Path | None) -> None:  # noqa: ANN401
+def show(found: Any, *, json: bool, output: Path | None) -> None:  # noqa: ANN401
+    """Print a report as text or JSON, and write it to a file where one was named."""
     from ..results.report import render_text, to_json
 
     if output is not None:
@@ -178,10 +184,15 @@ def _show(found: Any, *, json: bool, output: Path | None) -> None:  # noqa: ANN4
     if json:
         sys.stdout.write(to_json(found))
     else:
-        render_text(found, _console())
+        render_text(found, console())
 
 
-def _check_output(path: Path | None) -> None:
+def check_output(path: Path | None) -> None:
+    """Refuse a file that cannot be written, before anything is computed.
+
+    Raises:
+        UsageError: for a folder, or a file in a folder that does not exist.
+    """
     if path is not None and path.is_dir():
         raise UsageError(f"--output is {path}: it is a folder; name a file")
     if path is not None and not path.absolute().parent.is_dir():

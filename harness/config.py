@@ -88,6 +88,8 @@ class Settings(BaseModel):
     """Which of the 113 probing datasets."""
     probe_prompts: Annotated[int, Field(ge=50)]
     """Prompts per dataset, train and test together."""
+    world: Literal["constant", "variable", "correlated", "hierarchical", "synthsaebench"] = "variable"
+    """Kind of world of the suite `synthetic`; its size is that of the preset that belongs to the profile."""
     device: str = "cpu"
     """Torch device."""
     baselines_from: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..results.synthetic import SUITE
 from ..suites.suite import SuiteContext, suite_classes
 from .config import Settings
 from .errors import unknown
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
     from .subject import Subject
 
 
+SYNTHETIC = SUITE
+"""The suite that judges a recipe in worlds of its own: it needs no language model and measures no given SAE."""
+
+
+def site_suites(settings: Settings) -> tuple[str, ...]:
+    """Suites that measure SAEs on a language model, in the order of the settings."""
+    return tuple(name for name in dict.fromkeys(settings.suites) if name != SYNTHETIC)
+
+
 def check_suites(settings: Settings) -> None:
     """Refuse suites that do not exist.
 
@@ -21,9 +31,9 @@ def check_suites(settings: Settings) -> None:
         UsageError: naming the first of them.
     """
     known: Mapping[str, object] = suite_classes()
-    for name in settings.suites:
+    for name in site_suites(settings):
         if name not in known:
-            raise unknown("suite", name, known)
+            raise unknown("suite", name, [*known, SYNTHETIC])
 
 
 def make_suites(settings: Settings, subject: Subject) -> tuple[Suite, ...]:
@@ -35,4 +45,4 @@ def make_suites(settings: Settings, subject: Subject) -> tuple[Suite, ...]:
         options=settings.model_dump(),
     )
     known = suite_classes()
-    return tuple(known[name].build(context) for name in dict.fromkeys(settings.suites))
+    return tuple(known[name].build(context) for name in site_suites(settings))

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from ..results import synthetic
 from ..results.analysis import analyse, conclude, with_holm
 from ..results.design import ALPHA, L0_TOLERANCE, Design
 from ..results.files import write_atomically
@@ -34,6 +35,22 @@ PACKAGES = (
 
 
 @dataclass(frozen=True)
+class WorldFacts:
+    """The worlds of a synthetic run."""
+
+    kind: str
+    """Kind of world."""
+    n_features: int
+    """True features of each."""
+    d_in: int
+    """Dimensions that they live in."""
+    l0: float
+    """Expected number of active features per sample."""
+    chance_cosine: float
+    """Expected largest cosine of a true feature with a random dictionary of the arms' size."""
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """A finished run without its rows."""
 
@@ -47,6 +64,8 @@ class RunRecord:
     """How to reproduce."""
     skipped: tuple[Skip, ...] = ()
     """What was not measured."""
+    world: WorldFacts | None = None
+    """The worlds of the synthetic suite, where the run has it."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +89,12 @@ _SEVERAL = TypeAdapter(Several)
 def identity(settings: Settings) -> dict[str, Any]:
     """Everything that a user or a developer can choose and that decides a verdict: settings, margins, decision rule."""
     from ..suites.suite import suite_classes  # late: it loads torch, which `report` does without
+    from .synthetic.design import MARGIN, METRIC
 
     known = suite_classes()
     margins = {name: [known[name].metric, known[name].margin] for name in settings.suites if name in known}
+    if synthetic.SUITE in settings.suites:
+        margins[synthetic.SUITE] = [METRIC, MARGIN]
     rule = {"alpha": ALPHA, "l0_tolerance": L0_TOLERANCE, "version": RULE_VERSION, "margins": margins}
     # A value that was given wins over what an SAE says of itself, the same value by default does not.
     return settings.model_dump(mode="json") | {"rule": rule, "given": overrides(settings)}
@@ -227,7 +249,24 @@ def judged(folder: Path, record: RunRecord) -> tuple[SuiteResult, ...]:
         frames: list[Any] = [store.read(key) for key in record.cells]
     except CorruptCell as error:
         raise UsageError(str(error)) from None
-    return analyse(pd.concat(frames, ignore_index=True), record.design)
+    rows = pd.concat(frames, ignore_index=True)
+    results = analyse(rows, record.design)
+    return tuple(_with_detail(result, rows, record.world) for result in results)
+
+
+def _with_detail(result: SuiteResult, rows: pd.DataFrame, world: WorldFacts | None) -> SuiteResult:
+    """Add what the synthetic suite shows beside its verdict."""
+    if world is None or result.suite != synthetic.SUITE:
+        return result
+    detail = synthetic.summarise(
+        rows,
+        world=world.kind,
+        n_features=world.n_features,
+        d_in=world.d_in,
+        true_l0=world.l0,
+        chance_mean_cosine=world.chance_cosine,
+    )
+    return result.model_copy(update={"detail": detail})
 
 
 def _load_several(path: Path) -> Several:

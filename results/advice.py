@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil, log2
 from typing import TYPE_CHECKING
 
 from .outcome import Verdict
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 RELEASE_SEEDS = 5
 """Baseline seeds that a release verdict should rest on (METHOD section 5.2)."""
+
+LEVEL = 0.05
+"""Level of the p values that advice speaks of."""
 
 ENOUGH_SEEDS = f"; {RECIPE_SEEDS} can"
 """End of the reason where seeds are all that a recipe's claim lacks."""
@@ -112,9 +116,22 @@ def _suite_advice(suite: SuiteResult) -> list[str]:
     for comparison in suite.comparisons:
         if comparison.required and (line := _comparison_advice(comparison)):
             lines.append(f"{suite.label} vs {comparison.baseline}: {comparison.verdict.value}; {line}.")
-    if suite.verdict is Verdict.BEATS and suite.p_holm is not None and suite.p_holm > 0.05:
+    if suite.verdict is Verdict.BEATS and suite.p_holm is not None and suite.p_holm > LEVEL:
         lines.append(f"{suite.label}: the interval is above 0, but p over all suites (Holm) is {suite.p_holm:.3f}.")
+        lines += _sign_advice(suite)
     return lines
+
+
+def _sign_advice(suite: SuiteResult) -> list[str]:
+    """How many worlds a p below the level takes, where their signs alone keep it above."""
+    worlds = [c.estimate.n_clusters for c in suite.comparisons if c.required and c.nested and c.estimate]
+    if not worlds or 2.0 ** -min(worlds) < LEVEL:
+        return []
+    fewest, enough = min(worlds), ceil(-log2(LEVEL))
+    return [
+        f"{suite.label}: the sign-flip p of {fewest} worlds cannot be below {2.0**-fewest:.3g}, however clear the "
+        f"difference; {enough} worlds can reach {2.0**-enough:.3g}."
+    ]
 
 
 def _comparison_advice(comparison: Comparison) -> str:
@@ -128,12 +145,14 @@ def _comparison_advice(comparison: Comparison) -> str:
     if verdict is Verdict.INVALID:
         return comparison.reason
     if comparison.estimate is None or comparison.estimate.mde is None:
-        return f"{comparison.reason}; measure at least two clusters and {RELEASE_SEEDS} baseline seeds"
-    return _size_advice(comparison.estimate, margin)
+        least = f"{RECIPE_SEEDS} worlds" if comparison.nested else f"two clusters and {RELEASE_SEEDS} baseline seeds"
+        return f"{comparison.reason}; measure at least {least}"
+    return _size_advice(comparison.estimate, margin, nested=comparison.nested)
 
 
-def _size_advice(estimate: Estimate, margin: float) -> str:
+def _size_advice(estimate: Estimate, margin: float, *, nested: bool) -> str:
     """How much larger a run would have to be."""
+    clusters = "worlds" if nested else "clusters"
     if estimate.mde is not None and estimate.mde <= margin:
         return (
             f"this run can see a difference of {margin:g} (detectable {estimate.mde:.3g}), "
@@ -142,13 +161,18 @@ def _size_advice(estimate: Estimate, margin: float) -> str:
     ways = [
         f"{needed} {what} (have {have})"
         for needed, what, have in (
-            (estimate.clusters_needed, "clusters", estimate.n_clusters),
+            (estimate.clusters_needed, clusters, estimate.n_clusters),
             (estimate.seeds_needed, "baseline seeds", estimate.n_baseline),
         )
         if needed is not None
     ]
     if ways:
         return f"about {' or '.join(ways)} would resolve a difference of {margin:g}"
+    if nested:
+        return (
+            f"no number of worlds (have {estimate.n_clusters}) would resolve a difference of {margin:g} "
+            f"(detectable now: {estimate.mde:.3g})"
+        )
     return (
         f"neither more clusters (have {estimate.n_clusters}) nor more baseline seeds "
         f"(have {estimate.n_baseline}) alone would resolve a difference of {margin:g} "
@@ -158,13 +182,16 @@ def _size_advice(estimate: Estimate, margin: float) -> str:
 
 def _seed_advice(suites: Sequence[SuiteResult]) -> list[str]:
     """What a verdict that stands would need to carry further."""
-    required = [c for s in suites for c in s.comparisons if c.required and c.estimate]
-    few = min((c.estimate.n_baseline for c in required if c.estimate), default=RELEASE_SEEDS)
+    crossed = [c for s in suites for c in s.comparisons if c.required and c.estimate and not c.nested]
+    few = min((c.estimate.n_baseline for c in crossed if c.estimate), default=RELEASE_SEEDS)
     lines = []
     if few < RELEASE_SEEDS:
         lines.append(f"A release verdict should rest on {RELEASE_SEEDS} or more baseline seeds; this run has {few}.")
-    if any(c.claim == "artefact" for s in suites if s.recipe is None for c in s.comparisons if c.required):
+    narrow = [c for s in suites if s.recipe is None for c in s.comparisons if c.required and c.claim == "artefact"]
+    if any(not c.nested for c in narrow):
         lines.append("The verdict is about this SAE; three or more trained seeds would let it speak of the recipe.")
+    if any(c.nested for c in narrow):
+        lines.append("The verdict is about these worlds; three or more worlds would let it speak of the recipe.")
     lines += [line for s in suites if (line := _recipe_advice(s))]
     if any(s.verdict is Verdict.BEATS and s.recipe and s.recipe.verdict in FAILING for s in suites):
         lines.append(

@@ -75,10 +75,10 @@ def conclude(
         The report with its verdict, exit code, headline and advice.
     """
     missing = [Verdict.INVALID] * len(incomplete)
-    verdict = fold_suites([*(suite.verdict for suite in suites), *missing])
-    required = [c for suite in suites for c in suite.comparisons if c.required]
-    recipes = [suite.recipe.verdict for suite in suites if suite.recipe]
-    recipe = fold_suites([*recipes, *missing]) if recipes else None
+    artefact, of_recipe = two_claims(suites)
+    verdict = fold_suites([*(suite.verdict for suite in artefact), *missing])
+    required = [c for suite in artefact for c in suite.comparisons if c.required]
+    recipe = fold_suites([*(claim.verdict for claim in of_recipe), *missing]) if of_recipe else None
     return CheckReport(
         target=target,
         verdict=verdict,
@@ -91,6 +91,21 @@ def conclude(
         advice=advice(suites),
         manifest=manifest,
     )
+
+
+def two_claims(
+    suites: Sequence[SuiteResult],
+) -> tuple[Sequence[SuiteResult], Sequence[SuiteResult | RecipeClaim]]:
+    """What is judged: the SAE or recipe under test by its suites, and apart from that the recipe of a given SAE.
+
+    Beside a given SAE a suite that has worlds as replicates speaks of the recipe alone: no SAE of its worlds is the
+    given one. Where nothing else is measured, the recipe is what is under test.
+    """
+    given = any(suite.recipe for suite in suites)
+    if not given:
+        return suites, ()
+    artefact = [suite for suite in suites if suite.recipe]
+    return artefact, [suite.recipe or suite for suite in suites]
 
 
 def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: int, n_resamples: int) -> SuiteResult:
@@ -107,13 +122,16 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
             required=required,
             margin=suite.margin,
             rng=np.random.default_rng([seed, crc32(f"{suite.suite}/{metric}/{arm}".encode())]),
-            facts=[*_facts(design, trained), *_facts(design, other)],
+            facts=[*_facts(design, suite, trained), *_facts(design, suite, other)],
             alpha=design.alpha,
             n_resamples=n_resamples,
+            nested=suite.nested,
         )
 
     required = tuple(against(suite.metric, arm, required=True) for arm in suite.required)
-    recipes = suite.required if design.recipe else ()
+    # Where worlds are the replicates, the trained arm is the recipe itself.
+    has_recipe = bool(design.recipe) and not suite.nested
+    recipes = suite.required if has_recipe else ()
     again = tuple(against(suite.metric, arm, required=True, by=design.recipe) for arm in recipes)
     shown = [against(suite.metric, arm) for arm in suite.shown]
     further = [against(m, arm) for m in suite.exploratory for arm in (*suite.required, *suite.shown)]
@@ -134,7 +152,7 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
         ceiling=_score(arms, suite.ceiling),
         arms=_summaries(tables, arms, design, suite),
         comparisons=(*required, *adjusted[: len(shown)]),
-        recipe=_recipe(tables, arms, design, suite, again) if design.recipe else None,
+        recipe=_recipe(tables, arms, design, suite, again) if has_recipe else None,
         exploratory=adjusted[len(shown) :],
         gate=gate,
     )
@@ -145,12 +163,18 @@ def _tables(rows: pd.DataFrame) -> Scores:
     return {(str(metric), str(arm)): arm_scores(group, str(arm)) for (metric, arm), group in groups}  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def _facts(design: Design, scores: ArmScores | None) -> list[ArmFacts]:
+def _facts(design: Design, suite: SuiteDesign, scores: ArmScores | None) -> list[ArmFacts]:
     """L0 of one arm's seeds. Once a design knows any L0, an arm whose L0 nobody measured is not matched."""
     if scores is None or not design.facts:
         return []
-    known = {(fact.arm, fact.seed): fact for fact in design.facts}
-    return [known.get((scores.arm, s)) or ArmFacts(scores.arm, s, nan, nan, nan) for s in scores.seeds]
+    known = {(fact.arm, fact.seed, fact.cluster): fact for fact in design.facts}
+    wanted = [(scores.arm, seed, world) for world in _worlds(suite, scores) for seed in scores.seeds]
+    return [known.get(one) or ArmFacts(*one[:2], nan, nan, nan, cluster=one[2]) for one in wanted]
+
+
+def _worlds(suite: SuiteDesign, scores: ArmScores) -> tuple[str, ...]:
+    """What facts call the clusters that seeds are nested in; one empty name where they are not nested."""
+    return tuple(map(str, scores.items.index.unique("cluster"))) if suite.nested else ("",)
 
 
 def _suite_verdict(required: Sequence[Comparison], gate: Sequence[GateCheck]) -> Verdict:
@@ -194,16 +218,18 @@ def _with_bh(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
 
 def with_holm(results: Sequence[SuiteResult]) -> tuple[SuiteResult, ...]:
     """Holm over all suites of all SAEs, and apart from that over their recipes: two claims, two families."""
-    adjusted = _holm_of(results)
-    recipes = iter(_holm_of([r.recipe for r in results if r.recipe]))
+    artefact, of_recipe = two_claims(results)
+    adjusted = {
+        id(claim): p for family in (artefact, of_recipe) for claim, p in zip(family, _holm_of(family), strict=True)
+    }
     return tuple(
         r.model_copy(
             update={
-                "p_holm": p,
-                "recipe": r.recipe.model_copy(update={"p_holm": next(recipes)}) if r.recipe else None,
+                "p_holm": adjusted[id(r)],
+                "recipe": r.recipe.model_copy(update={"p_holm": adjusted[id(r.recipe)]}) if r.recipe else None,
             }
         )
-        for r, p in zip(results, adjusted, strict=True)
+        for r in results
     )
 
 
@@ -238,13 +264,14 @@ def _summary(
     floor: float | None,
     ceiling: float | None,
 ) -> ArmSummary:
-    facts = [fact for fact in design.facts if fact.arm == scores.arm and fact.seed in scores.seeds]
+    worlds = _worlds(suite, scores)
+    facts = [f for f in design.facts if f.arm == scores.arm and f.seed in scores.seeds and f.cluster in worlds]
     return ArmSummary(
         arm=scores.arm,
         role=_role(scores.arm, design, suite),
         seeds=len(scores.seeds),
         score=scores.score,
-        seed_sd=scores.seed_sd,
+        seed_sd=scores.reseed_sd(nested=suite.nested),
         normalised=_normalised(scores.score, floor, ceiling),
         secondary={m: t.score for (m, arm), t in tables.items() if arm == scores.arm and m != suite.metric},
         l0=float(np.mean([fact.l0 for fact in facts])) if facts else None,

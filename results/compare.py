@@ -14,6 +14,7 @@ from .stats import (
     d_z,
     mde,
     mismatch,
+    paired_t,
     seeds_needed,
     sign_flip,
     superiority,
@@ -45,6 +46,7 @@ def compare(
     facts: Iterable[ArmFacts] = (),
     alpha: float = 0.05,
     n_resamples: int = N_RESAMPLES,
+    nested: bool = False,
 ) -> Comparison:
     """Compare two arms item by item, with clusters and seeds random.
 
@@ -59,12 +61,13 @@ def compare(
         facts: L0 of these two arms; an unmatched one carries no verdict.
         alpha: One-sided level.
         n_resamples: Sign patterns of the sign-flip test.
+        nested: Whether seeds are starts nested in clusters: worlds are then the only sample.
 
     Returns:
         The comparison. INVALID where the arms cannot be paired or L0 is unmatched, INCONCLUSIVE where a
-        variance is not known (one cluster, one baseline seed), each with the reason.
+        variance is not known (one cluster, one baseline seed; nested: one world), each with the reason.
     """
-    claim = claim_of(trained)
+    claim = claim_of(trained, nested=nested)
 
     def outcome(verdict: Verdict, estimate: Estimate | None, reason: str) -> Comparison:
         return Comparison(
@@ -75,6 +78,7 @@ def compare(
             margin=margin,
             verdict=verdict,
             estimate=estimate,
+            nested=nested,
             reason=reason,
         )
 
@@ -82,15 +86,24 @@ def compare(
         return outcome(Verdict.INVALID, None, f"no scores of {arm if trained else 'the SAE under test'}")
     if problem := mismatch(trained, baseline):
         return outcome(Verdict.INVALID, None, problem)
-    estimate = estimate_of(trained, baseline, claim=claim, margin=margin, rng=rng, alpha=alpha, n_resamples=n_resamples)
+    estimate = estimate_of(
+        trained, baseline, claim=claim, margin=margin, rng=rng, alpha=alpha, n_resamples=n_resamples, nested=nested
+    )
     if problem := unmatched(facts):
         return outcome(Verdict.INVALID, estimate, problem)
-    return outcome(verdict_of(estimate.lo, estimate.hi, margin=margin), estimate, _unknown(estimate))
+    return outcome(verdict_of(estimate.lo, estimate.hi, margin=margin), estimate, _unknown(estimate, nested=nested))
 
 
-def claim_of(trained: ArmScores | None) -> Claim:
-    """`recipe` with RECIPE_SEEDS or more trained seeds, else `artefact` (METHOD section 5.7)."""
-    return "recipe" if trained and len(trained.seeds) >= RECIPE_SEEDS else "artefact"
+def claim_of(trained: ArmScores | None, *, nested: bool = False) -> Claim:
+    """`recipe` with RECIPE_SEEDS or more replicates of the recipe, else `artefact` (METHOD section 5.7).
+
+    Args:
+        trained: Scores of the SAE under test.
+        nested: Whether the replicates are worlds (clusters) instead of trained seeds.
+    """
+    if not trained:
+        return "artefact"
+    return "recipe" if (len(trained.clusters) if nested else len(trained.seeds)) >= RECIPE_SEEDS else "artefact"
 
 
 def iut_p(estimate: Estimate | None) -> float | None:
@@ -114,7 +127,7 @@ def iut_p(estimate: Estimate | None) -> float | None:
 def unmatched(facts: Iterable[ArmFacts]) -> str:
     """Why L0 forbids a verdict; empty where every arm and seed is matched."""
     off = [
-        f"{fact.arm} seed {fact.seed} has "
+        f"{fact.arm} {f'{fact.cluster} start' if fact.cluster else 'seed'} {fact.seed} has "
         + ("not been measured" if isnan(fact.l0) else f"{fact.l0:.4g}, target {fact.target_l0:.4g}")
         for fact in facts
         if not fact.matched
@@ -131,6 +144,7 @@ def estimate_of(
     rng: np.random.Generator,
     alpha: float = 0.05,
     n_resamples: int = N_RESAMPLES,
+    nested: bool = False,
 ) -> Estimate:
     """The numbers of one comparison (METHOD section 5, 1-5) of two arms with the same items.
 
@@ -142,13 +156,15 @@ def estimate_of(
         rng: Generator of the sign-flip test.
         alpha: One-sided level.
         n_resamples: Sign patterns of the sign-flip test.
+        nested: Whether seeds are starts nested in clusters. The interval is then an ordinary paired t over worlds,
+            starts averaged inside each: the spread of the world means already holds what starts add to it.
 
     Returns:
         The estimate; whatever needs an unknown variance is None.
     """
     ours, theirs = trained.clusters, baseline.clusters
     differences = _rounded(ours.mean(axis=1) - theirs.mean(axis=1), max(np.abs(ours).max(), np.abs(theirs).max()))
-    result = crossed_t(ours, theirs, claim=claim, alpha=alpha)
+    result = paired_t(ours, theirs, alpha=alpha) if nested else crossed_t(ours, theirs, claim=claim, alpha=alpha)
     parts, known = result.components, result.standard_error is not None and result.df is not None
     return Estimate(
         difference=result.estimate,
@@ -164,7 +180,7 @@ def estimate_of(
         superiority=superiority(differences),
         mde=mde(result.standard_error, result.df, alpha=alpha) if known else None,  # pyright: ignore[reportArgumentType]
         clusters_needed=clusters_needed(parts, margin=margin, alpha=alpha) if parts else None,
-        seeds_needed=seeds_needed(parts, margin=margin, alpha=alpha) if parts else None,
+        seeds_needed=seeds_needed(parts, margin=margin, alpha=alpha) if parts and not nested else None,
         n_clusters=len(differences),
         n_trained=len(trained.seeds),
         n_baseline=len(baseline.seeds),
@@ -176,8 +192,10 @@ def _rounded(differences: npt.NDArray[np.float64], scale: float) -> npt.NDArray[
     return np.where(np.abs(differences) <= 16 * np.finfo(float).eps * scale, 0.0, differences)
 
 
-def _unknown(estimate: Estimate) -> str:
+def _unknown(estimate: Estimate, *, nested: bool) -> str:
     """Why there is no interval; empty where there is one."""
+    if nested:
+        return "one world: how much another world would differ is not known" if estimate.n_clusters < 2 else ""
     if estimate.n_clusters < 2:
         return "one cluster: how scores vary between clusters is not known"
     if estimate.n_baseline < 2:

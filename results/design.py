@@ -43,6 +43,12 @@ class SuiteDesign:
     """What a reader must know to judge this suite."""
     exploratory: tuple[str, ...] = ()
     """Other metrics to compare, without a verdict."""
+    nested: bool = False
+    """Whether seeds are nested in clusters: starts of one world. Start 0 of one world has nothing to do with start 0 of
+    another, so worlds are the replicates of the recipe and starts are averaged inside them."""
+    control_metric: str = ""
+    """Metric in which `must_lose` controls must lose, where the primary one cannot tell; `must_equal` is then held in
+    the primary metric alone. Empty: the primary metric and every metric."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class ArmFacts:
     """Share of latents that never fire on the held-out text."""
     note: str = ""
     """What a reader must know, e.g. why L0 could not be matched."""
+    cluster: str = ""
+    """The world that the seed is a start of, where seeds are nested in clusters; else empty."""
 
     @property
     def matched(self) -> bool:

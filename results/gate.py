@@ -26,6 +26,9 @@ RANGE_IN_SDS = 3.0
 MIN_SEEDS = 3
 """Seeds below which one cannot be held against the others: two seeds have no variance left over."""
 
+MIN_STARTS = 2
+"""The same where seeds are starts nested in worlds: the variance comes from the worlds."""
+
 Scores = dict[tuple[str, str], "ArmScores"]
 """Scores of one suite by (metric, arm)."""
 
@@ -71,7 +74,7 @@ def recipe_gate(
     controls = check_controls(scores, design, trained=trained, alpha=alpha)
     if not controls.passed and design.must_lose:
         losing = check_controls(scores, replace(design, must_equal=()), trained=recipe, alpha=alpha)
-        equal = [_equals(scores, trained, control) for control in design.must_equal]
+        equal = [_equals(scores, trained, control, _equal_in(design)) for control in design.must_equal]
         detail = "; ".join([losing.detail, *(text for _, text in equal)])
         controls = GateCheck(name="controls", passed=losing.passed and all(p for p, _ in equal), detail=detail)
     return (
@@ -98,20 +101,27 @@ def check_range(arms: Mapping[str, ArmScores], design: SuiteDesign, *, trained: 
         missing = f"floor {design.floor!r}" if floor is None else f"ceiling {design.ceiling!r}"
         return GateCheck(name="range", passed=False, detail=f"no scores of the {missing}")
     candidates = (arms.get(arm) for arm in {trained, design.floor, *design.required, *design.shown})
-    spreads = [arm.seed_sd for arm in candidates if arm is not None and arm.seed_sd is not None]
+    measured = (arm.reseed_sd(nested=design.nested) for arm in candidates if arm is not None)
+    spreads = [spread for spread in measured if spread is not None]
     if not spreads:
-        return GateCheck(name="range", passed=False, detail="no arm has two seeds, so reseeding is unknown")
+        what = "worlds or starts" if design.nested else "seeds"
+        return GateCheck(name="range", passed=False, detail=f"no arm has two {what}, so reseeding is unknown")
     width, spread = ceiling.score - floor.score, max(spreads)
     detail = f"ceiling - floor {width:.4g}, {RANGE_IN_SDS:g} reseed deviations {RANGE_IN_SDS * spread:.4g}"
     return GateCheck(name="range", passed=width > RANGE_IN_SDS * spread, detail=detail)
 
 
 def check_controls(scores: Scores, design: SuiteDesign, *, trained: str, alpha: float) -> GateCheck:
-    """Whether broken controls lose, and controls that cannot matter change nothing at all."""
+    """Whether broken controls lose, and controls that cannot matter change nothing at all.
+
+    With a `control_metric` a control may do both: the shuffled rows of a decoder reconstruct nothing, and are still
+    the same set of rows, which a score of the dictionary alone must find equal.
+    """
     if not (design.must_lose or design.must_equal):
         return GateCheck(name="controls", passed=False, detail="no control was measured")
-    answers = [_loses(scores, design.metric, trained, control, alpha) for control in design.must_lose]
-    answers += [_equals(scores, trained, control) for control in design.must_equal]
+    losing_in = design.control_metric or design.metric
+    answers = [_loses(scores, losing_in, trained, control, alpha) for control in design.must_lose]
+    answers += [_equals(scores, trained, control, _equal_in(design)) for control in design.must_equal]
     detail = "; ".join(text for _, text in answers)
     return GateCheck(name="controls", passed=all(passed for passed, _ in answers), detail=detail)
 
@@ -121,18 +131,20 @@ def check_seeds(arms: Mapping[str, ArmScores], design: SuiteDesign, *, alpha: fl
 
     Each seed is held against the rest with the interval of one more draw, at alpha / seeds (Bonferroni): the
     rest's own seed variance says how far a further seed may lie. It fails like a verdict of BEATS would read:
-    lo > 0 and hi >= margin.
+    lo > 0 and hi >= margin. Nested, a start number means nothing across worlds: its differences from the other
+    starts of its world are a sample over worlds, and an ordinary paired t says whether their mean is 0.
     """
-    name = _null_arm(arms, design)
+    name, least = _null_arm(arms, design), MIN_STARTS if design.nested else MIN_SEEDS
     arm = find(arms, name)
-    if arm is None or arm.ragged or len(arm.seeds) < MIN_SEEDS or len(arm.clusters) < 2:
-        return GateCheck(name="seeds", passed=False, detail=_no_seed_check(name, arm))
-    results = {seed: _leave_one_out(arm, i, alpha) for i, seed in enumerate(arm.seeds)}
+    if arm is None or arm.ragged or len(arm.seeds) < least or len(arm.clusters) < 2:
+        return GateCheck(name="seeds", passed=False, detail=_no_seed_check(name, arm, nested=design.nested))
+    results = {seed: _leave_one_out(arm, i, alpha, nested=design.nested) for i, seed in enumerate(arm.seeds)}
     beating = [seed for seed, t in results.items() if t.lo is not None and t.lo > 0 and (t.hi or 0) >= design.margin]
     best = max(results, key=lambda seed: results[seed].estimate)
-    detail = f"{name}: best seed {best} against the other {len(results) - 1}: {_interval(results[best])}"
+    word = "start" if design.nested else "seed"
+    detail = f"{name}: best {word} {best} against the other {len(results) - 1}: {_interval(results[best])}"
     if beating:
-        detail += f"; seeds that beat the others: {', '.join(map(str, beating))}"
+        detail += f"; {word}s that beat the others: {', '.join(map(str, beating))}"
     return GateCheck(name="seeds", passed=not beating, detail=detail)
 
 
@@ -159,19 +171,24 @@ def _null_arm(arms: Mapping[str, ArmScores], design: SuiteDesign) -> str:
     return design.floor if is_arm or not design.required else design.required[0]
 
 
-def _no_seed_check(name: str, arm: ArmScores | None) -> str:
+def _no_seed_check(name: str, arm: ArmScores | None, *, nested: bool) -> str:
     if arm is None:
         return f"no scores of {name!r}"
     if arm.ragged:
         return arm.ragged
-    if len(arm.seeds) < MIN_SEEDS:
-        return f"{name} has {len(arm.seeds)} seed(s); holding one against the others takes {MIN_SEEDS}"
+    word, least = ("start", MIN_STARTS) if nested else ("seed", MIN_SEEDS)
+    if len(arm.seeds) < least:
+        return f"{name} has {len(arm.seeds)} {word}(s); holding one against the others takes {least}"
+    if nested:
+        return "one world: how starts vary between worlds is not known"
     return "one cluster: how scores vary between clusters is not known"
 
 
-def _leave_one_out(arm: ArmScores, index: int, alpha: float) -> CrossedT:
+def _leave_one_out(arm: ArmScores, index: int, alpha: float, *, nested: bool) -> CrossedT:
     scores = arm.clusters
     others = np.delete(scores, index, axis=1)
+    if nested:
+        return paired_t(scores[:, [index]], others, alpha=alpha / len(arm.seeds))
     return crossed_t(scores[:, [index]], others, new_draw=True, alpha=alpha / len(arm.seeds))
 
 
@@ -190,10 +207,16 @@ def _loses(scores: Scores, metric: str, trained: str, control: str, alpha: float
     return passed, f"{trained} {'above' if passed else 'not above'} {control}: {_interval(result)}"
 
 
-def _equals(scores: Scores, trained: str, control: str) -> tuple[bool, str]:
-    """Exact equality of every row, in every metric: the smallest difference is a bug, not noise."""
+def _equal_in(design: SuiteDesign) -> str:
+    """The only metric in which `must_equal` controls are held; empty for every metric."""
+    return design.metric if design.control_metric else ""
+
+
+def _equals(scores: Scores, trained: str, control: str, only: str = "") -> tuple[bool, str]:
+    """Exact equality of every row, in every metric or `only` one: the smallest difference is a bug, not noise."""
     worst = 0.0
-    for metric in sorted({metric for metric, arm in scores if arm in (trained, control)}):
+    metrics = {metric for metric, arm in scores if arm in (trained, control)}
+    for metric in [only] if only else sorted(metrics):
         ours, theirs = scores.get((metric, trained)), scores.get((metric, control))
         if ours is None or theirs is None:
             return False, f"no scores of {control if ours else trained} in {metric}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from .frozen import Frozen
+from .synthetic_detail import SyntheticDetail
 
 SCHEMA_VERSION = 1
 
@@ -19,14 +20,6 @@ class Verdict(StrEnum):
     WORSE = "WORSE"
     INCONCLUSIVE = "INCONCLUSIVE"
     INVALID = "INVALID"
-
-
-class Frozen(BaseModel):
-    """Base of every result: immutable, no unknown fields, docstrings become JSON-schema descriptions."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="null", allow_inf_nan=True
-    )
 
 
 class Estimate(Frozen):
@@ -87,6 +80,8 @@ class Comparison(Frozen):
     """Null where the comparison could not be made."""
     p_adjusted: float | None = None
     """Benjamini-Hochberg adjusted p of an exploratory comparison; null for a required one."""
+    nested: bool = False
+    """Whether seeds are starts nested in clusters: clusters are then worlds, the replicates of the recipe."""
     reason: str = ""
     """Why there is no ordinary verdict: unmatched L0, one seed, missing rows."""
 
@@ -103,7 +98,8 @@ class ArmSummary(Frozen):
     score: float
     """Mean over clusters, then seeds, of the primary metric."""
     seed_sd: float | None
-    """Standard deviation of the seed means; null with one seed."""
+    """Standard deviation of the seed means; null with one seed. Where seeds are starts nested in worlds: that of the
+    world means, or of starts inside a world if that is larger."""
     normalised: float | None
     """(score − floor) / (ceiling − floor)."""
     secondary: dict[str, float]
@@ -187,6 +183,8 @@ class SuiteResult(Frozen):
     """Other metrics; BH-adjusted, carry no verdict of the suite."""
     gate: tuple[GateCheck, ...]
     """Whether the assay could have told."""
+    detail: SyntheticDetail | None = None
+    """What only a known ground truth shows: recovery by firing rate, cosines, ceilings; null for the other suites."""
 
     @property
     def label(self) -> str:
@@ -218,7 +216,7 @@ class Manifest(Frozen):
     """sha256 of the model file, the texts, the trained weights."""
     notes: tuple[str, ...] = ()
     """What was excluded or recalibrated, with counts."""
-    recipe: dict[str, str] = {}
+    recipe: dict[str, str] = {}  # noqa: RUF012 (pydantic copies a default)
     """What is known of how a given SAE was made, and from where; what the check used instead where it differs."""
 
 

@@ -41,8 +41,8 @@ def _dead(arm: ArmSummary) -> str:
     return number(None if arm.dead_share is None else 100 * arm.dead_share, 1)
 
 
-def arm_columns(arms: Sequence[ArmSummary], metric: str, decimals: int) -> tuple[Column, ...]:
-    """Columns of the table of arms, the most important first."""
+def arm_columns(arms: Sequence[ArmSummary], metric: str, decimals: int, *, nested: bool = False) -> tuple[Column, ...]:
+    """Columns of the table of arms, the most important first; `nested`: seeds are starts of worlds."""
 
     def column(header: str, cell: Callable[[ArmSummary], str]) -> Column:
         return Column(header, tuple(map(cell, arms)))
@@ -50,8 +50,11 @@ def arm_columns(arms: Sequence[ArmSummary], metric: str, decimals: int) -> tuple
     return (
         Column("arm", tuple(arm.arm for arm in arms), "left", wraps=True),
         Column("role", tuple(arm.role for arm in arms), "left"),
-        column("seeds", lambda arm: str(arm.seeds)),
-        column(f"{stacked(metric)}\n± seed sd", lambda arm: mean_and_sd(arm.score, arm.seed_sd, decimals)),
+        column("starts" if nested else "seeds", lambda arm: str(arm.seeds)),
+        column(
+            f"{stacked(metric)}\n± {'world' if nested else 'seed'} sd",
+            lambda arm: mean_and_sd(arm.score, arm.seed_sd, decimals),
+        ),
         column("norm.", lambda arm: number(arm.normalised, 2)),
         column("L0", lambda arm: number(arm.l0, 1)),
         column("dead\n%", _dead),
@@ -69,12 +72,13 @@ def arm_table(suite: SuiteResult, look: Look) -> list[Table | Text]:
     """Every arm with its score, L0 and dead latents; then what a reader must know of single arms."""
     if not suite.arms:
         return [look.text("No arm was measured.")]
-    columns, rest = fitting(arm_columns(suite.arms, suite.metric, suite_decimals(suite)), look)
+    nested = any(comparison.nested for comparison in suite.comparisons)
+    columns, rest = fitting(arm_columns(suite.arms, suite.metric, suite_decimals(suite), nested=nested), look)
     notes = [look.text(f"{arm.arm}: {arm.note}", "dim") for arm in suite.arms if arm.note]
     return [table(columns, look), *left_out(rest, look), *notes]
 
 
-def needed(estimate: Estimate | None, margin: float) -> str:
+def needed(estimate: Estimate | None, margin: float, *, nested: bool = False) -> str:
     """How much data would make the minimum detectable effect as small as the margin."""
     if estimate is None:
         return MISSING
@@ -82,7 +86,7 @@ def needed(estimate: Estimate | None, margin: float) -> str:
         return "enough"
     if estimate.mde is None and estimate.clusters_needed is None and estimate.seeds_needed is None:
         return MISSING
-    ways = (estimate.clusters_needed, "clusters"), (estimate.seeds_needed, "seeds")
+    ways = (estimate.clusters_needed, "worlds" if nested else "clusters"), (estimate.seeds_needed, "seeds")
     return " or ".join(f"{n} {what}" for n, what in ways if n is not None) or "neither alone"
 
 
@@ -102,7 +106,7 @@ def evidence_columns(comparisons: Sequence[Comparison], skip: Sequence[str]) -> 
         Column("trained minus", tuple(comparison.baseline for comparison in comparisons), "left", wraps=True),
         *(Column(header, cells) for header, cells in zip(BESIDE, first, strict=True)),
         Column("n", tuple(map(_size, estimates))),
-        Column("data\nneeded", tuple(needed(c.estimate, c.margin) for c in comparisons), "left"),
+        Column("data\nneeded", tuple(needed(c.estimate, c.margin, nested=c.nested) for c in comparisons), "left"),
         p("crossed\nt p", "p_crossed"),
         p("sign-\nflip p", "p_signflip"),
         p("Wilcoxon\np", "p_wilcoxon"),

@@ -9,6 +9,7 @@ from rich.text import Text
 from .forest import BESIDE, forest, layout, legend, long_reasons, ordered
 from .look import Look
 from .panels import bullets, gate_table, manifest_grid, verdict_panel
+from .synthetic import synthetic_parts
 from .tables import EXPLAINED, arm_table, evidence_table, exploratory_table
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def suite_parts(suite: SuiteResult, look: Look) -> Iterator[RenderableType]:
         yield from _forest_parts(suite, look)
     else:
         yield look.text("Nothing was compared.")
+    if suite.detail:
+        yield ""
+        yield from synthetic_parts(suite.detail, look)
     if suite.recipe:
         yield ""
         yield from recipe_parts(suite.recipe, look)

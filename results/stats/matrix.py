@@ -50,6 +50,20 @@ class ArmScores:
         """Standard deviation of the seed means; None with one seed."""
         return float(self.seed_means.std(ddof=1)) if len(self.seeds) > 1 else None
 
+    def reseed_sd(self, *, nested: bool = False) -> float | None:
+        """Standard deviation of the arm's score over reseeding; None where there is nothing to compare.
+
+        Args:
+            nested: Whether seeds are starts nested in clusters. Reseeding is then a new world or a new start: the
+                larger of the deviation of the world means and the pooled deviation of starts inside a world.
+        """
+        if not nested:
+            return self.seed_sd
+        scores = self.clusters
+        worlds = [float(np.nanmean(scores, axis=1).std(ddof=1))] if len(scores) > 1 else []
+        starts = [float(np.sqrt(np.nanvar(scores, axis=1, ddof=1).mean()))] if len(self.seeds) > 1 else []
+        return max([*worlds, *starts], default=None)
+
     @property
     def ragged(self) -> str:
         """Which seeds lack items that another seed of the arm has; empty where none does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,13 +11,9 @@ from sparse_world import D_IN, D_SAE, L0, sparse_world
 
 from sae_sanity.baselines import Schedule, Shape, new_learner, parse_arm, train_together
 from sae_sanity.baselines.architecture import SPARSITY_COEFFICIENT
-from sae_sanity.baselines.sparse_learner import SparseLearner, has_sparse_step
+from sae_sanity.baselines.sparse_learner import has_sparse_step, sparse_learner
 
 SPARSE = ("topk", "batchtopk", "matryoshka_batchtopk", "jumprelu")
-
-
-def sparse(learner):
-    return SparseLearner(**{field.name: getattr(learner, field.name) for field in fields(learner)})
 
 
 def _to_double(learner):
@@ -28,7 +24,7 @@ def _to_double(learner):
 
 
 def _learner(shape, moments, *, arm="trained", moved=True):
-    learner = sparse(new_learner(parse_arm(arm), shape, moments, 0, sparse_world(512, 9) * moments.scale))
+    learner = sparse_learner(new_learner(parse_arm(arm), shape, moments, 0, sparse_world(512, 9) * moments.scale))
     _to_double(learner)
     sae = learner.sae
     generator = torch.Generator().manual_seed(3)
@@ -102,7 +98,7 @@ def test_trains_to_where_the_dense_learner_trains_to(architecture, arm, moments,
     shape = Shape(architecture, D_IN, D_SAE, L0)
     first = sparse_world(512, 9) * moments.scale
     dense = new_learner(parse_arm(arm), shape, moments, 0, first)
-    ours = sparse(new_learner(parse_arm(arm), shape, moments, 0, first))
+    ours = sparse_learner(new_learner(parse_arm(arm), shape, moments, 0, first))
     assert has_sparse_step(ours.sae)
     for learner in (dense, ours):
         _to_double(learner)
@@ -119,7 +115,7 @@ def test_other_architectures_are_stepped_as_ever(architecture, moments, stream):
     shape = Shape(architecture, D_IN, D_SAE, L0)
     first = sparse_world(512, 9) * moments.scale
     dense = new_learner(parse_arm("trained"), shape, moments, 0, first)
-    ours = sparse(new_learner(parse_arm("trained"), shape, moments, 0, first))
+    ours = sparse_learner(new_learner(parse_arm("trained"), shape, moments, 0, first))
     assert not has_sparse_step(ours.sae)
     train_together([dense, ours], stream, moments, Schedule(steps=5, batch_size=256))
     for name, value in dense.sae.state_dict().items():

@@ -1,0 +1,122 @@
+"""`sae-sanity synthetic` and `sae-sanity reproduce`: recipes judged where the truth is known."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import UsageError, unknown
+from .options import Json, Names, Output, split
+from .synthetic.config import SyntheticSettings
+
+Figures = Annotated[Path | None, typer.Option(help="Also draw the figures, as PNG and SVG, into this folder.")]
+Results = Annotated[Path | None, typer.Option(help="Folder for results (default: one in sae-sanity-results).")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes that work side by side.")]
+
+_LISTS = ("baselines", "tau")
+_SHARED = ("world", "architecture")
+
+
+def _option(name: str, description: str) -> inspect.Parameter:
+    # As in `options`: values arrive as text, the settings convert and refuse them in one place.
+    kind = Names if name in _LISTS else str | None
+    annotation = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", help=description)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def takes_synthetic(leave_out: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command every flag of `SyntheticSettings`; its first parameter takes what was given, by name.
+
+    Args:
+        leave_out: settings that the command decides itself.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        fields = {n: f for n, f in SyntheticSettings.model_fields.items() if n not in leave_out}
+
+        @functools.wraps(command)
+        def run(**values: Any) -> None:  # noqa: ANN401
+            rest = {parameter.name: values.pop(parameter.name) for parameter in own}
+            for name in _LISTS:
+                values[name] = split(values.get(name))
+            command({name: value for name, value in values.items() if value is not None}, **rest)
+
+        parameters = [_option(name, field.description or "") for name, field in fields.items()]
+        parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        run.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+@takes_synthetic()
+def synthetic(
+    flags: dict[str, Any],
+    *,
+    figures: Figures = None,
+    json: Json = False,
+    output: Output = None,
+    results: Results = None,
+) -> None:
+    """Train a recipe in synthetic worlds whose true features are known, and say whether it beats random."""
+    from .cli import check_output, progress_bars, show
+    from .synthetic.config import resolve_synthetic
+    from .synthetic.judge import run_synthetic
+
+    check_output(output)
+    settings = resolve_synthetic(flags)
+    with progress_bars() as progress:
+        report = run_synthetic(settings, results, progress)
+    _draw(figures, report.suites[0].detail, f"{settings.world}-{settings.architecture}")
+    show(report, json=json, output=output)
+    raise typer.Exit(report.exit_code)
+
+
+@takes_synthetic(leave_out=_SHARED)
+def reproduce(
+    flags: dict[str, Any],
+    *,
+    experiment: Annotated[str, typer.Option(help="Which published experiment.")] = "korznikov2026-synthetic",
+    jobs: Jobs = 2,
+    json: Json = False,
+    results: Results = None,
+) -> None:
+    """Run a published experiment again and print its numbers beside ours, each with PASS or how far it differs.
+
+    Exit code 0 if every number is met, 1 if one differs.
+    """
+    from ..results.report.replication import render
+    from .cli import console, progress_bars
+    from .synthetic import reproduce as module
+
+    if experiment != module.PAPER:
+        raise unknown("experiment", experiment, [module.PAPER])
+    folder = results or Path("sae-sanity-results") / f"{module.PAPER}-{flags.get('preset', 'small')}"
+    with progress_bars() as progress:
+        found = module.reproduce(folder, flags, progress, jobs=jobs)
+    if json:
+        sys.stdout.write(found.model_dump_json(indent=1) + "\n")
+    else:
+        render(found, console())
+    raise typer.Exit(0 if all(line.verdict == "PASS" for line in found.lines) else 1)
+
+
+def _draw(folder: Path | None, detail: Any, name: str) -> None:  # noqa: ANN401
+    if folder is None or detail is None:
+        return
+    from ..results.report.figures import save_figures
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = save_figures(detail, folder / name)
+    except OSError as error:
+        raise UsageError(f"--figures is {folder}: it cannot be written ({error.strerror})") from None
+    typer.echo(f"sae-sanity: wrote {len(files)} figures to {folder}", err=True)

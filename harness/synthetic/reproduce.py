@@ -1,0 +1,186 @@
+"""The synthetic experiment of Korznikov et al. 2026, run again: four architectures, two worlds, theirs beside ours."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ...results.files import write_atomically
+from ...results.replication import CurvePoint, Replication, arm_lines, compare_with, per_world, published_numbers
+from ...results.store import Store
+from ...suites.synthetic import best_cosines
+from ..progress import Progress, Silent
+from ..record import load_record, versions
+from .config import SyntheticSettings, resolve_synthetic
+from .judge import run_synthetic
+
+if TYPE_CHECKING:
+    from ...baselines import Learner
+    from ...suites.synthetic import World
+
+PAPER = "korznikov2026-synthetic"
+"""Name of the experiment, as on the command line."""
+
+WORLDS = ("constant", "variable")
+ARCHITECTURES = ("batchtopk", "jumprelu", "topk", "matryoshka_batchtopk")
+"""The four of the paper's section 3 and appendix B."""
+
+FILE, CURVE = "replication.json", "curve.json"
+
+POINTS = 24
+"""Points of a curve of recovery against training length, evenly spaced in the logarithm."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One architecture in one kind of world."""
+
+    settings: SyntheticSettings
+    """What is run."""
+    folder: Path
+    """Its results folder."""
+
+    @property
+    def name(self) -> str:
+        """World and architecture."""
+        return f"{self.settings.world}/{self.settings.architecture}"
+
+
+def parts_of(folder: Path, flags: dict[str, Any]) -> tuple[Part, ...]:
+    """Every part of the experiment.
+
+    Args:
+        folder: results folder of the whole.
+        flags: settings that all parts share.
+
+    Raises:
+        UsageError: for a setting that does not exist or a value out of range.
+    """
+    return tuple(
+        Part(resolve_synthetic({"worlds": 3, **flags, "world": w, "architecture": a}), folder / w / a)
+        for w in WORLDS
+        for a in ARCHITECTURES
+    )
+
+
+def reproduce(folder: Path, flags: dict[str, Any], progress: Progress, *, jobs: int = 1) -> Replication:
+    """Run or resume the experiment and hold the paper's numbers against ours.
+
+    Args:
+        folder: results folder; every part has a folder of its own in it.
+        flags: settings that all parts share.
+        progress: told about every part that ends.
+        jobs: processes; each works on one part with its share of the cores.
+
+    Raises:
+        UsageError: for bad input; nothing has been written then.
+    """
+    parts = parts_of(folder, flags)
+    progress.start(f"{len(parts)} recipes in synthetic worlds", len(parts))
+    for done, _ in enumerate(_run_all(parts, progress, jobs), 1):
+        progress.advance(done)
+    progress.finish()
+    found = replication_of(parts)
+    write_atomically(folder / FILE, (found.model_dump_json(indent=1) + "\n").encode())
+    return found
+
+
+def _run_all(parts: Sequence[Part], progress: Progress, jobs: int) -> Iterator[str]:
+    if jobs == 1:
+        for part in parts:
+            yield _run_part(part, progress)
+        return
+    # spawn: a forked copy of a process whose OpenMP threads have run would hang
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // jobs)
+    with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        futures = [pool.submit(_run_part, part, Silent()) for part in parts]
+        for future in as_completed(futures):
+            yield future.result()
+
+
+def _run_part(part: Part, progress: Progress) -> str:
+    curve = Curve(part)
+    run_synthetic(part.settings, part.folder, progress, watch=curve.watch)
+    return part.name
+
+
+class Curve:
+    """Recovery at some steps of training, kept in a file beside the run: a resumed run goes on with it."""
+
+    def __init__(self, part: Part) -> None:
+        """Take up what an earlier run of the part has written."""
+        self.path, settings = part.folder / CURVE, part.settings
+        steps = max(1, max(4096, settings.samples) // settings.batch_size)
+        self.batch_size = settings.batch_size
+        self.steps = {int(step) for step in np.geomspace(max(1, steps // 200), steps, POINTS).round()}
+        self.points: dict[str, float] = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def watch(self, world: World, step: int, learners: Sequence[Learner]) -> None:
+        """Take a point of every arm, at the steps that have one."""
+        if step not in self.steps:
+            return
+        for learner in learners:
+            cosine = best_cosines(world.features.cpu(), learner.sae.W_dec.detach())[0]
+            key = f"{world.seed}/{learner.baseline.arm}/{learner.seed}/{step * self.batch_size}"
+            self.points[key] = float((cosine > 0.8).float().mean())
+        write_atomically(self.path, json.dumps(self.points, indent=0).encode())
+
+
+def curve_points(part: Part) -> tuple[CurvePoint, ...]:
+    """Recovery against training length of one part, mean over starts, then worlds."""
+    path = part.folder / CURVE
+    if not path.exists():
+        return ()
+    rows = [(*key.split("/"), value) for key, value in json.loads(path.read_text()).items()]
+    names = pd.Index(["world", "arm", "start", "samples", "value"])
+    frame = pd.DataFrame(rows, columns=names).astype({"samples": int})
+    means = frame.groupby(["arm", "samples", "world"])["value"].mean()
+    return tuple(
+        CurvePoint(
+            world=part.settings.world,
+            architecture=part.settings.architecture,
+            arm=str(arm),
+            samples=int(samples),
+            recovered=float(worlds.mean()),
+            by_world=tuple(float(value) for value in worlds),
+        )
+        for (arm, samples), worlds in means.groupby(level=["arm", "samples"])  # type: ignore[misc]
+    )
+
+
+def replication_of(parts: Sequence[Part]) -> Replication:
+    """Judge the finished parts; one that was not run is said to be so."""
+    finished = {(p.settings.world, p.settings.architecture): p for p in parts if (p.folder / "run.json").is_file()}
+    rows = {name: _rows(part) for name, part in finished.items()}
+    lines = []
+    for number in published_numbers():
+        name = (number.world, number.architecture)
+        values = per_world(rows[name], "trained", number.metric) if name in rows else ()
+        lines.append(compare_with(number, values, n_features=parts[0].settings.n_features))
+    return Replication(
+        paper=PAPER,
+        preset=parts[0].settings.preset,
+        lines=tuple(lines),
+        arms=tuple(line for (w, a), frame in rows.items() for line in arm_lines(frame, world=w, architecture=a)),
+        curves=tuple(point for part in finished.values() for point in curve_points(part)),
+        versions=versions(),
+        settings={
+            part.name: {k: list(v) if isinstance(v, tuple) else v for k, v in part.settings.model_dump().items()}
+            for part in finished.values()
+        },
+    )
+
+
+def _rows(part: Part) -> pd.DataFrame:
+    store: Callable[[str], pd.DataFrame] = Store(part.folder).read
+    return pd.concat([store(key) for key in load_record(part.folder).cells], ignore_index=True)
