@@ -14,6 +14,12 @@ from .batch_topk import kth_largest
 _GUESS = 0.9
 """How far under the last threshold of BatchTopK the next one is looked for; only speed depends on it."""
 
+_GROUP = 32
+"""Latents of which one maximum is taken where the largest of a row are looked for: as many as torch reduces at once."""
+
+_WIDE, _MANY = 2048, 32
+"""Least latents and rows for which that is worth it; only speed depends on them."""
+
 
 class Codes(NamedTuple):
     """Entries of a sparse matrix [batch, d_sae], in the order of their rows."""
@@ -44,9 +50,42 @@ def above(hidden: Float[torch.Tensor, "batch d_sae"], least: float | Float[torch
 
 def largest_of_rows(hidden: Float[torch.Tensor, "batch d_sae"], k: int) -> Codes:
     """The k largest entries of every row (TopK), positive or not."""
-    columns = torch.topk(hidden, k, dim=-1, sorted=False).indices
+    columns = _preselected(hidden, k) if _worth_preselecting(hidden, k) else _topk(hidden, k)
     rows = torch.arange(len(hidden), device=hidden.device).repeat_interleave(k)
     return Codes(rows, columns.flatten())
+
+
+def _topk(values: torch.Tensor, k: int) -> Int64[torch.Tensor, "batch k"]:
+    return torch.topk(values, k, dim=-1, sorted=False).indices
+
+
+def _worth_preselecting(hidden: torch.Tensor, k: int) -> bool:
+    n_rows, width = hidden.shape
+    wide = width >= max(_WIDE, 2 * k * _GROUP) and width % _GROUP == 0
+    return wide and n_rows >= _MANY and hidden.device.type == "cpu" and hidden.dtype == torch.float32
+
+
+def _preselected(hidden: Float[torch.Tensor, "batch d_sae"], k: int) -> Int64[torch.Tensor, "batch k"]:
+    """What `_topk` returns (ties and order aside), in half its time on a CPU.
+
+    The k groups of latents with the greatest maxima hold a row's k largest, and none of these is less than the least
+    of those maxima. Some k entries of a row are left then, for `_topk` to choose from.
+    """
+    n_rows, width = hidden.shape
+    groups = hidden.detach().reshape(n_rows, width // _GROUP, _GROUP)
+    best = torch.topk(groups.amax(-1), k, sorted=False)
+    rows = torch.arange(n_rows)
+    # One number for a group of all rows, for index_select: it copies whole groups, gather single values.
+    held = (best.indices + rows[:, None] * groups.shape[1]).flatten()
+    near = groups.flatten(0, 1).index_select(0, held).view(n_rows, k * _GROUP)
+    # "Not less", so that a NaN stays; `torch.topk` ranks it first.
+    flat = torch.from_numpy(np.flatnonzero(~(near.numpy() < best.values.amin(1, keepdim=True).numpy())))
+    row = flat // near.shape[1]
+    begins = torch.searchsorted(row, torch.arange(n_rows + 1))
+    padded = torch.full((n_rows, int(begins.diff().max())), -torch.inf)
+    padded[row, torch.arange(len(flat)) - begins[row]] = near.flatten()[flat]
+    chosen = flat[begins[:-1, None] + _topk(padded, k)]
+    return held[chosen // _GROUP] % groups.shape[1] * _GROUP + chosen % _GROUP
 
 
 def largest_of_batch(hidden: Float[torch.Tensor, "batch d_sae"], k: float, last: float) -> tuple[Codes, float]:

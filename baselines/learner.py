@@ -114,7 +114,7 @@ class Learner:
                 slots.setdefault(int(index), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-        self.since_fired = tensors["since_fired"]
+        self.since_fired = tensors["since_fired"].to(self.since_fired.device)
         self.coefficient = float(tensors["coefficient"])
 
 
@@ -128,15 +128,16 @@ def new_learner(
         shape: size, sparsity, architecture.
         moments: of the training activations.
         seed: of the random directions.
-        first: one batch from `moments.seen`, on which thresholds are set so that every arm starts at the target L0.
+        first: one batch from `moments.seen`, on which thresholds are set so that every arm starts at the target L0;
+            the arm learns on its device.
     """
-    sae = baseline.start(shape, moments, seed)
+    sae = baseline.start(shape, moments, seed).to(first.device)
     set_first_threshold(sae, first, shape.l0)
     free = [p for p in sae.parameters() if p.requires_grad]
     # fused Adam: a quarter of the time of the looped one on a CPU
     optimizer = torch.optim.Adam(free, lr=0.0, betas=(0.9, 0.999), fused=True)
     start = sae.W_dec.detach().clone()
-    fired = torch.zeros(shape.d_sae, dtype=torch.int64)
+    fired = torch.zeros(shape.d_sae, dtype=torch.int64, device=first.device)
     return Learner(baseline, seed, sae, start, shape.l0, fired, optimizer)
 
 

@@ -128,7 +128,7 @@ class ArmMaker:
     @cached_property
     def moments(self) -> Moments:
         """Mean, covariance and scale of the first training batches, behind the SAE's own normalisation."""
-        first = (batch for batch, _ in zip(self._stream(0), range(_MOMENT_BATCHES), strict=False))
+        first = (batch.cpu() for batch, _ in zip(self._stream(0), range(_MOMENT_BATCHES), strict=False))
         given = self.material.artefact
         kind = given.recipe.get("normalize_activations", "none") if given else "none"
         return measure_moments(first, normalize_activations=kind)

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ..baselines import ARCHITECTURES
 from ..results.design import Design
 from ..results.outcome import CheckReport, Skip
@@ -21,6 +19,7 @@ from .baseline_store import cache_folder
 from .config import Settings, profile_defaults
 from .design import left_out_nulls
 from .errors import UsageError, unknown
+from .limits import check_device, check_l0
 from .lock import InUseError, locked
 from .measures import SYNTHETIC, check_suites, make_suites, site_suites
 from .plan import Plan, make_plan
@@ -159,31 +158,6 @@ def validate(settings: Settings, *, given: str = "") -> Plan:
     if settings.tokens < settings.batch_size:
         raise UsageError(f"tokens is {settings.tokens}; it must be at least batch_size, {settings.batch_size}")
     return make_plan(settings, given=given)
-
-
-def check_l0(architecture: str, l0: float, d_sae: int) -> None:
-    """Refuse an L0 that no SAE of this size can have.
-
-    Raises:
-        UsageError: saying what would be right.
-    """
-    if l0 > d_sae / 2:
-        raise UsageError(f"l0 is {l0:g} at d_sae {d_sae}; it must be at most half of d_sae")
-    if architecture in ("topk", "abstopk", "matching_pursuit") and (l0 < 1 or l0 % 1):
-        raise UsageError(f"l0 is {l0:g} for {architecture}, where it is k; it must be a whole number of at least 1")
-
-
-def check_device(name: str) -> None:
-    """Refuse a device that torch does not know or does not have.
-
-    Raises:
-        UsageError: saying which.
-    """
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].split(".")[0]
-        raise UsageError(f"device is {name!r}: {reason}; cpu always works") from None
 
 
 def _claim(settings: Settings, folder: Path, *, only_look: bool) -> None:

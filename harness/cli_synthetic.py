@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,7 @@ def synthetic(
     from .synthetic.judge import run_synthetic
 
     check_output(output)
+    _check_figures(figures)
     settings = resolve_synthetic(flags)
     with progress_bars() as progress:
         report = run_synthetic(settings, results, progress)
@@ -107,6 +109,15 @@ def reproduce(
     else:
         render(found, console())
     raise typer.Exit(0 if all(line.verdict == "PASS" for line in found.lines) else 1)
+
+
+def _check_figures(folder: Path | None) -> None:
+    """Refuse what cannot become a folder, before hours are spent."""
+    if folder is None:
+        return
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UsageError(f"--figures is {folder}: {nearest} is not a writable folder")
 
 
 def _draw(folder: Path | None, detail: Any, name: str) -> None:  # noqa: ANN401

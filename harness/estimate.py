@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..results.stats import mde
 from .plan import Plan
+
+if TYPE_CHECKING:
+    from .synthetic.config import SyntheticSettings
 
 # Measured in the run of docs/demo.md: two cores of an AMD EPYC, no GPU.
 TOKENS_PER_SECOND = 5_000
@@ -21,11 +25,11 @@ TOKENS_PER_PROMPT = 25
 SECONDS_PER_CELL = {"reconstruction": 2.0, "sparse_probing": 4.5}
 """One SAE in one suite at the demo profile."""
 
-CLUSTER_SD = {"reconstruction": 0.062, "sparse_probing": 0.052}
+CLUSTER_SD = {"reconstruction": 0.062, "sparse_probing": 0.052, "synthetic": 0.005}
 """SD over clusters of a paired difference: the largest against a required baseline in the run of docs/demo.md. METHOD
 section 6 has .018-.027 for probing over 113 datasets with three times the prompts."""
-SEED_SD = {"reconstruction": 0.002, "sparse_probing": 0.010}
-"""SD over seeds of an arm's mean in that run."""
+SEED_SD = {"reconstruction": 0.002, "sparse_probing": 0.010, "synthetic": 0.0}
+"""SD over seeds of an arm's mean in that run; of starts it is in that of the worlds."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +46,39 @@ class Estimate:
     """Per suite: the smallest difference found with 80 % power, if SDs are the assumed ones."""
 
 
-def estimate(plan: Plan, clusters: dict[str, int], d_in: int | None = None) -> Estimate:
+def estimate(plan: Plan, clusters: dict[str, int], d_in: int | None = None, in_worlds: float = 0.0) -> Estimate:
     """Estimate a plan.
 
     Args:
         plan: what will run.
         clusters: number of clusters of each suite.
         d_in: width of the activations; by default that of the demo's language model.
+        in_worlds: seconds of the suite `synthetic`, from `seconds_in_worlds`.
     """
     s = plan.settings
     probing = clusters.get("sparse_probing", 0) * s.probe_prompts * TOKENS_PER_PROMPT
     tokens = s.tokens + s.calibration_tokens + s.held_out_documents * s.context_size + probing
     training = plan.steps * s.batch_size * (d_in or D_IN) * s.d_sae * SECONDS_PER_MAC * len(plan.trained) * s.seeds
-    saes = len(plan.saes())
-    measuring = saes * sum(SECONDS_PER_CELL.get(name, 5.0) for name in s.suites)
-    seconds = SETUP_SECONDS + tokens / TOKENS_PER_SECOND + training + measuring
+    saes, on_site = len(plan.saes()), [name for name in s.suites if name in clusters and name != "synthetic"]
+    measuring = saes * sum(SECONDS_PER_CELL.get(name, 5.0) for name in on_site)
+    if not on_site:  # nothing needs the language model
+        tokens, training = 0, 0.0
+    seconds = SETUP_SECONDS + tokens / TOKENS_PER_SECOND + training + measuring + in_worlds
     detectable = {name: detectable_difference(plan, name, clusters[name]) for name in s.suites if name in clusters}
-    return Estimate(tokens, saes * len(s.suites), seconds, detectable)
+    return Estimate(tokens, saes * len(on_site) + saes * clusters.get("synthetic", 0), seconds, detectable)
+
+
+def seconds_in_worlds(settings: SyntheticSettings, arms: int, saes: int) -> float:
+    """Wall time of a synthetic run.
+
+    Args:
+        settings: of the run.
+        arms: trained arms in every world, starts counted.
+        saes: SAEs that are measured in every world.
+    """
+    macs = settings.samples * settings.d_in * settings.width
+    matching = saes * 1.0 * (settings.n_features / 3200) ** 2
+    return settings.worlds * (arms * macs * SECONDS_PER_MAC + matching)
 
 
 def detectable_difference(plan: Plan, suite: str, clusters: int) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rich.table import Table
 
 from ..baselines import ARCHITECTURES, CONTROLS, baseline_classes
+from ..results.design import Design
 from ..results.outcome import Skip
 from ..suites.suite import suite_classes
 from .baseline_store import BaselineStore
@@ -16,21 +18,50 @@ from .check import Task, find_tasks, results_folder
 from .config import Settings
 from .design import make_design
 from .errors import UsageError, unknown
-from .estimate import Estimate, estimate
-from .plan import RESERVED
+from .estimate import Estimate, estimate, seconds_in_worlds
+from .measures import SYNTHETIC, site_suites
+from .plan import RESERVED, Plan
 from .profiles import PROFILES
+from .synthetic.config import of_check
+from .synthetic.design import MARGIN, METRIC, UNIT, synthetic_design
+from .synthetic.run import synthetic_plan
 from .targets import releases, saes
 
 
 def clusters_of(settings: Settings) -> dict[str, int]:
     """Clusters that each suite of the settings will have."""
-    return {name: suite_classes()[name].clusters(settings.model_dump()) for name in settings.suites}
+    found = {name: suite_classes()[name].clusters(settings.model_dump()) for name in site_suites(settings)}
+    return found | ({SYNTHETIC: of_check(settings).worlds} if SYNTHETIC in settings.suites else {})
+
+
+def _design(plan: Plan, settings: Settings) -> Design:
+    """All comparisons of a check, before any score exists."""
+    design = make_design(plan, [suite_classes()[name] for name in site_suites(settings)])
+    if SYNTHETIC not in settings.suites:
+        return design
+    worlds = synthetic_design(synthetic_plan(of_check(settings)))
+    return replace(design, suites=(*design.suites, *worlds.suites))
+
+
+def _worlds_row(settings: Settings) -> tuple[str, str]:
+    own = of_check(settings)
+    size = f"{own.n_features} features in {own.d_in} dimensions, L0 {own.target_l0:g}, d_sae {own.width}"
+    steps = own.samples // own.batch_size
+    return "worlds", f"{own.worlds} {own.world} worlds of {size}; every arm anew: {steps} steps of {own.batch_size}"
 
 
 def _estimated(task: Task) -> tuple[Estimate, dict[str, int]]:
     clusters = clusters_of(task.settings)
     d_in = task.located.recipe.get("d_in") if task.located else None
-    return estimate(task.plan, clusters, d_in), clusters
+    return estimate(task.plan, clusters, d_in, _seconds_in_worlds(task.settings)), clusters
+
+
+def _seconds_in_worlds(settings: Settings) -> float:
+    if SYNTHETIC not in settings.suites:
+        return 0.0
+    own = of_check(settings)
+    plan = synthetic_plan(own)
+    return seconds_in_worlds(own, len(plan.trained) * own.starts, len(plan.saes()))
 
 
 def plan_as_json(settings: Settings) -> str:
@@ -78,12 +109,13 @@ def _skip_table(skips: tuple[Skip, ...]) -> Table:
 
 def _as_table(task: Task, asked: Settings) -> Table:
     (cost, clusters), plan, settings = _estimated(task), task.plan, task.settings
-    design = make_design(plan, [suite_classes()[name] for name in dict.fromkeys(settings.suites)])
+    design = _design(plan, settings)
     name = f" {task.located.name}" if task.located and task.located.name not in asked.target else ""
     title = f"plan: check {asked.target}{name} --profile {settings.profile}"
     table = Table(title=title, show_header=False, title_justify="left")
     l0 = "L0 as measured on it" if settings.l0 is None else f"L0 {settings.l0:g}"
-    table.add_row("site", f"{settings.hook_name}, {settings.architecture}, d_sae {settings.d_sae}, {l0}")
+    if site_suites(settings):
+        table.add_row("site", f"{settings.hook_name}, {settings.architecture}, d_sae {settings.d_sae}, {l0}")
     for line in task.recipe.items():
         table.add_row(f"recipe: {line[0]}", line[1])
     if plan.given:
@@ -97,8 +129,11 @@ def _as_table(task: Task, asked: Settings) -> Table:
         needed = f"{clusters[suite.suite]} clusters, margin {suite.margin:g}, must beat {', '.join(suite.required)}"
         sees = f"sees a difference of about {cost.detectable[suite.suite]:.3f} (80 % power)"
         table.add_row(suite.suite, f"{needed}; {sees}")
-    table.add_row("training", f"{plan.steps} steps of {settings.batch_size} tokens, all arms from one stream")
-    table.add_row("tokens read", f"about {cost.tokens:,}")
+    if SYNTHETIC in settings.suites:
+        table.add_row(*_worlds_row(settings))
+    if site_suites(settings):
+        table.add_row("training", f"{plan.steps} steps of {settings.batch_size} tokens, all arms from one stream")
+        table.add_row("tokens read", f"about {cost.tokens:,}")
     table.add_row("cells", f"{cost.cells} (suite x SAE), {len(plan.saes())} SAEs")
     as_fast = " if its language model is as fast as the demo's" if plan.given else ""
     table.add_row("time", f"about {cost.seconds / 60:.0f} min on two CPU cores with nothing cached{as_fast}")
@@ -129,7 +164,10 @@ def listing(what: str, of: str = "") -> Iterator[tuple[str, str]]:
         UsageError: for something that cannot be listed.
     """
     kinds: Mapping[str, Any] = {
-        "suites": lambda: {n: f"{c.metric}, margin {c.margin:g}; {c.unit}" for n, c in suite_classes().items()},
+        "suites": lambda: (
+            {n: f"{c.metric}, margin {c.margin:g}; {c.unit}" for n, c in suite_classes().items()}
+            | {SYNTHETIC: f"{METRIC}, margin {MARGIN:g}; {UNIT}"}
+        ),
         "baselines": lambda: {n: c.summary for n, c in baseline_classes().items() if n not in RESERVED} | _stored(),
         "controls": lambda: {n: c.summary for n, c in CONTROLS.items()},
         "architectures": lambda: dict.fromkeys(ARCHITECTURES, "SAELens training architecture"),

@@ -83,7 +83,7 @@ def conclude(
         target=target,
         verdict=verdict,
         exit_code=EXIT_CODES[verdict],
-        headline=headline(verdict, suites, target=target, recipe=recipe, incomplete=incomplete),
+        headline=headline(verdict, artefact, target=target, recipe=recipe, incomplete=incomplete),
         claim="recipe" if required and all(c.claim == "recipe" for c in required) else "artefact",
         recipe=recipe,
         suites=tuple(suites),

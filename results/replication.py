@@ -159,7 +159,7 @@ def compare_with(published: Published, values: Sequence[float], *, n_features: i
     ours = float(np.mean(values))
     if published.metric == "explained_variance":
         interval: tuple[float, float] | None = (published.value - EV_TOLERANCE, published.value + EV_TOLERANCE)
-        met = abs(ours - published.value) <= EV_TOLERANCE
+        met = abs(ours - published.value) <= EV_TOLERANCE + 1e-9  # .67 - .65 is a little more than .02
     else:
         share = published.value
         interval = prediction_interval(values, least_sd=(share * (1 - share) / n_features) ** 0.5)

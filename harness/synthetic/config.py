@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +29,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "n_features": 800,
         "d_in": 50,
         "world_l0": 8.0,
-        "samples": 1_500_000,
+        "samples": 1_200_000,
+        "lr": 3e-3,
         "worlds": 5,
         "evaluation_samples": 20_000,
         "calibration_samples": 10_000,
@@ -73,7 +75,7 @@ class SyntheticSettings(BaseModel):
     """Starts of every trained arm in every world."""
     random_starts: Annotated[int, Field(ge=3)] = 3
     """Starts of every untrained arm in every world."""
-    samples: Annotated[int, Field(ge=1024)]
+    samples: Annotated[int, Field(ge=4096)]
     """Samples that every arm is trained on; no sample is seen twice."""
     batch_size: Count = 1024
     """Samples per optimiser step."""
@@ -95,7 +97,7 @@ class SyntheticSettings(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the first world; the others count up from it."""
     device: str = "cpu"
-    """Torch device of the worlds' samplers."""
+    """Torch device that samples are drawn and arms learn on; scores are taken on the CPU."""
 
     @property
     def spec(self) -> WorldSpec:
@@ -132,7 +134,7 @@ class SyntheticSettings(BaseModel):
                 "l0": self.target_l0,
                 "seeds": self.starts,
                 "random_seeds": self.random_starts,
-                "tokens": max(4096, self.samples),
+                "tokens": self.samples,
                 "batch_size": self.batch_size,
                 "lr": self.lr,
                 "baselines": self.baselines,
@@ -175,7 +177,7 @@ def resolve_synthetic(flags: Mapping[str, Any]) -> SyntheticSettings:
         flags: what was given on the command line; None means not given.
 
     Raises:
-        UsageError: for an unknown preset, world, architecture or name, or a value out of range.
+        UsageError: for an unknown preset, world, architecture, device or name, or a value out of range.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     preset = given.get("preset", "small")
@@ -191,6 +193,7 @@ def resolve_synthetic(flags: Mapping[str, Any]) -> SyntheticSettings:
         raise UsageError(f"{name} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
     from ...baselines import ARCHITECTURES
     from ...suites.synthetic import KINDS
+    from ..limits import check_device, check_l0  # late: it loads torch
 
     if settings.world not in KINDS:
         raise unknown("world", settings.world, KINDS)
@@ -198,4 +201,17 @@ def resolve_synthetic(flags: Mapping[str, Any]) -> SyntheticSettings:
         raise unknown("architecture", settings.architecture, ARCHITECTURES)
     if settings.samples < settings.batch_size:
         raise UsageError(f"samples is {settings.samples}; it must be at least batch_size, {settings.batch_size}")
+    _check_world(settings)
+    check_l0(settings.architecture, settings.target_l0, settings.width)
+    check_device(settings.device)
     return settings
+
+
+def _check_world(settings: SyntheticSettings) -> None:
+    from ...suites.synthetic.spec import check_spec
+
+    try:
+        check_spec(settings.spec)
+    except ValueError as error:
+        # A world's own l0 is called world_l0 here.
+        raise UsageError(re.sub(r"^l0 ", "world_l0 ", str(error))) from None

@@ -12,6 +12,8 @@ METRIC = "matched_cosine"
 MARGIN = 0.05
 """METHOD section 5.4: where equivalence of cosines starts."""
 
+UNIT = "item: a true feature of a world; cluster: a world, the replicate; starts are nested in worlds"
+
 EXPLORATORY = ("best_cosine", "recovered_0.8", "firing_f1", "explained_variance")
 
 NOTE = (
@@ -29,7 +31,7 @@ def synthetic_design(plan: Plan, facts: Sequence[ArmFacts] = ()) -> Design:
         suite=SUITE,
         metric=METRIC,
         margin=MARGIN,
-        unit="item: a true feature of a world; cluster: a world, the replicate; starts are nested in worlds",
+        unit=UNIT,
         required=required,
         shown=tuple(b.arm for b in baselines if b.arm not in required),
         controls=plan.controls,

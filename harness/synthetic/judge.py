@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...results.design import ALPHA, L0_TOLERANCE
-from ...results.outcome import CheckReport, Manifest
+from ...results.outcome import CheckReport, Manifest, Skip
 from ...results.store import Store, content_key
 from ...suites.synthetic import expected_max_cosine
+from ..design import left_out_nulls
 from ..lock import locked
 from ..progress import Progress
 from ..record import RULE_VERSION, RunRecord, WorldFacts, save_record, single_report, versions
@@ -74,8 +76,14 @@ def add_to_check(settings: SyntheticSettings, folder: Path, record: RunRecord, p
         design=both,
         cells=(*record.cells, *measured.cells),
         manifest=manifest,
+        skipped=_once((*record.skipped, *plan.skipped, *left_out_nulls(plan, design))),
         world=world_facts(settings),
     )
+
+
+def _once(skips: Sequence[Skip]) -> tuple[Skip, ...]:
+    """Suites of one check leave the same arms out for the same reasons."""
+    return tuple(skip for i, skip in enumerate(skips) if skip not in skips[:i])
 
 
 def identity(settings: SyntheticSettings) -> dict[str, object]:
@@ -128,7 +136,8 @@ def record_of(settings: SyntheticSettings, plan: Plan, measured: Measured, folde
         notes=notes(settings),
     )
     design = synthetic_design(plan, measured.facts)
-    return RunRecord(target(settings), design, measured.cells, manifest, plan.skipped, world_facts(settings))
+    skipped = (*plan.skipped, *left_out_nulls(plan, design))
+    return RunRecord(target(settings), design, measured.cells, manifest, skipped, world_facts(settings))
 
 
 def world_facts(settings: SyntheticSettings) -> WorldFacts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from ..progress import Progress, Silent
 from ..record import load_record, versions
 from .config import SyntheticSettings, resolve_synthetic
 from .judge import run_synthetic
+from .memory import available_bytes, refuse_what_does_not_fit
+from .run import synthetic_plan
 
 if TYPE_CHECKING:
     from ...baselines import Learner
@@ -78,34 +80,46 @@ def reproduce(folder: Path, flags: dict[str, Any], progress: Progress, *, jobs: 
     Args:
         folder: results folder; every part has a folder of its own in it.
         flags: settings that all parts share.
-        progress: told about every part that ends.
-        jobs: processes; each works on one part with its share of the cores.
+        progress: told about every stage of a part, or with several processes about every part that ends.
+        jobs: processes; each works on one part with its share of the cores. With as many threads in each the bytes are
+            the same for any number of them.
 
     Raises:
         UsageError: for bad input; nothing has been written then.
     """
     parts = parts_of(folder, flags)
-    progress.start(f"{len(parts)} recipes in synthetic worlds", len(parts))
-    for done, _ in enumerate(_run_all(parts, progress, jobs), 1):
-        progress.advance(done)
-    progress.finish()
+    side_by_side = min(jobs, len(parts))
+    for part in parts:
+        refuse_what_does_not_fit(part.settings, synthetic_plan(part.settings), available_bytes() // side_by_side)
+    if side_by_side == 1:
+        for part in parts:
+            _run_part(part, progress)
+    else:
+        _run_in_processes(parts, progress, side_by_side)
     found = replication_of(parts)
     write_atomically(folder / FILE, (found.model_dump_json(indent=1) + "\n").encode())
     return found
 
 
-def _run_all(parts: Sequence[Part], progress: Progress, jobs: int) -> Iterator[str]:
-    if jobs == 1:
-        for part in parts:
-            yield _run_part(part, progress)
-        return
+def _run_in_processes(parts: Sequence[Part], progress: Progress, jobs: int) -> None:
     # spawn: a forked copy of a process whose OpenMP threads have run would hang
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // jobs)
+    before = multiprocessing.active_children()
+    progress.start(f"{len(parts)} recipes in synthetic worlds", len(parts))
     with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         futures = [pool.submit(_run_part, part, Silent()) for part in parts]
-        for future in as_completed(futures):
-            yield future.result()
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                progress.advance(done)
+        except BaseException:
+            # Nobody waits hours for the other parts; what they have finished is on disk.
+            for process in set(multiprocessing.active_children()) - set(before):
+                process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    progress.finish()
 
 
 def _run_part(part: Part, progress: Progress) -> str:
@@ -120,7 +134,7 @@ class Curve:
     def __init__(self, part: Part) -> None:
         """Take up what an earlier run of the part has written."""
         self.path, settings = part.folder / CURVE, part.settings
-        steps = max(1, max(4096, settings.samples) // settings.batch_size)
+        steps = settings.samples // settings.batch_size
         self.batch_size = settings.batch_size
         self.steps = {int(step) for step in np.geomspace(max(1, steps // 200), steps, POINTS).round()}
         self.points: dict[str, float] = json.loads(self.path.read_text()) if self.path.exists() else {}
@@ -130,7 +144,7 @@ class Curve:
         if step not in self.steps:
             return
         for learner in learners:
-            cosine = best_cosines(world.features.cpu(), learner.sae.W_dec.detach())[0]
+            cosine = best_cosines(world.features.cpu(), learner.sae.W_dec.detach().cpu())[0]
             key = f"{world.seed}/{learner.baseline.arm}/{learner.seed}/{step * self.batch_size}"
             self.points[key] = float((cosine > 0.8).float().mean())
         write_atomically(self.path, json.dumps(self.points, indent=0).encode())

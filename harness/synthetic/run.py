@@ -16,6 +16,7 @@ from ...suites.synthetic import ceiling_rows, make_world, nothing_rows, rate_row
 from ..arm_store import WEIGHTS, ArmStore
 from ..arms import ArmMaker
 from ..baseline_store import BaselineStore
+from ..errors import UsageError
 from ..plan import Plan, make_plan
 from ..progress import Progress
 from ..record import versions
@@ -77,13 +78,19 @@ class SyntheticRunner:
         hashes: dict[str, str] = {}
         for number, seed in enumerate(self.settings.world_seeds, 1):
             self.progress.start(f"world {number} of {self.settings.worlds} ({self.settings.world})", 1)
-            world = make_world(self.settings.spec, seed, device=self.settings.device)
+            world = self._world(seed)
             self.progress.finish()
             done = self._in_world(world)
             cells += done.cells
             facts += done.facts
             hashes |= done.hashes
         return Measured(tuple(cells), tuple(facts), hashes)
+
+    def _world(self, seed: int) -> World:
+        try:
+            return make_world(self.settings.spec, seed, device=self.settings.device)
+        except ValueError as error:  # memory of the device, which is known only now
+            raise UsageError(str(error)) from None
 
     def _in_world(self, world: World) -> Measured:
         arms = ArmStore(self.folder / "worlds" / f"seed-{world.seed}")

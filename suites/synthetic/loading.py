@@ -54,7 +54,7 @@ def load_world(source: str | Path, *, device: str | torch.device = "cpu", revisi
     folder = Path(source) if _is_local(where) else _downloaded(where.removeprefix("hf://"), revision)
     config = _config(folder, where)
     _check_weights(folder, config, where)
-    spec = WorldSpec("synthsaebench", config["num_features"], config["hidden_dim"], 1.0)
+    spec = WorldSpec("synthsaebench", config["num_features"], config["hidden_dim"], 1.0, orthogonal_steps=0)
     check_memory(spec, torch.device(device))
     try:
         with quiet():

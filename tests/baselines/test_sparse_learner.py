@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from sae_sanity.baselines import Schedule, Shape, new_learner, parse_arm, train_
 from sae_sanity.baselines.architecture import SPARSITY_COEFFICIENT
 from sae_sanity.baselines.sparse_learner import has_sparse_step, sparse_learner
 
+sparse_learner_module = importlib.import_module("sae_sanity.baselines.sparse_learner")  # its function has its name
 SPARSE = ("topk", "batchtopk", "matryoshka_batchtopk", "jumprelu")
 
 
@@ -93,7 +95,10 @@ def test_loss_and_every_gradient_against_saelens(architecture, case, arm, n_dead
 
 @pytest.mark.parametrize("architecture", SPARSE)
 @pytest.mark.parametrize("arm", ["trained", "soft_frozen@0.8", "frozen_decoder@iso", "frozen_encoder@iso"])
-def test_trains_to_where_the_dense_learner_trains_to(architecture, arm, moments, stream):
+def test_trains_to_where_the_dense_learner_trains_to(architecture, arm, moments, stream, monkeypatch):
+    monkeypatch.setattr(
+        sparse_learner_module, "FAR_OFF", -1.0
+    )  # JumpReLU is held as by `Learner`
     schedule = Schedule(steps=40, batch_size=256, lr=3e-3, dead_after=5)
     shape = Shape(architecture, D_IN, D_SAE, L0)
     first = sparse_world(512, 9) * moments.scale
@@ -108,6 +113,18 @@ def test_trains_to_where_the_dense_learner_trains_to(architecture, arm, moments,
         torch.testing.assert_close(ours.sae.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     assert torch.equal(ours.since_fired, dense.since_fired)
     assert ours.coefficient == pytest.approx(dense.coefficient, rel=1e-6)
+
+
+@pytest.mark.parametrize(("l0", "moves"), [(L0 * 1.2, False), (L0 / 1.3, False), (L0 * 1.4, True), (L0 / 1.4, True)])
+def test_jumprelu_thresholds_are_moved_only_while_l0_is_far_off(l0, moves, moments):
+    learner = _learner(Shape("jumprelu", D_IN, D_SAE, L0), moments)
+    before = learner.sae.threshold.detach().clone()
+    learner._control(l0)
+    ratio = learner.sae.threshold / before
+    assert torch.equal(learner.sae.threshold, before) != moves
+    if moves:
+        assert (ratio > 1).all() == (l0 > L0)
+    assert learner.coefficient == 1.0
 
 
 @pytest.mark.parametrize("architecture", ["standard", "gated", "abstopk", "matching_pursuit"])

@@ -42,59 +42,6 @@ def test_joint_distribution_of_all_patterns_is_the_product(slack):
     bits = np.array([[pattern >> i & 1 for i in range(6)] for pattern in range(64)])
     p = MIXED.numpy()
     expected = n * np.where(bits, p, 1 - p).prod(1)
-    assert (
-        stats.chisquare(
-            observed[expected > 5], expected[expected > 5] * observed[expected > 5].sum() / expected[expected > 5].sum()
-        ).pvalue
-        > 1e-4
-    )
-
-
-def test_every_rate_is_met():
-    rates = torch.from_numpy(10 ** np.random.default_rng(0).uniform(-4, 0, 400))
-    n = 50_000
-    counts = dense(rates, n).sum(0).numpy()
-    p_values = [stats.binomtest(int(count), n, float(rate)).pvalue for count, rate in zip(counts, rates, strict=True)]
-    assert min(p_values) > 1e-3 / 400
-    assert stats.kstest(p_values[:200], "uniform").pvalue > 1e-4
-
-
-def test_pairs_of_features_are_independent():
-    rates = torch.from_numpy(10 ** np.random.default_rng(1).uniform(-2, -0.5, 40))
-    n = 100_000
-    fired = dense(rates, n).double()
-    both = (fired.T @ fired).numpy()
-    p = fired.mean(0).numpy()
-    z = (both - n * np.outer(p, p)) / np.sqrt(n * np.outer(p * (1 - p), p * (1 - p)))
-    upper = z[np.triu_indices(40, 1)]
-    assert np.abs(upper).max() < 5
-    assert abs(upper.std() - 1) < 0.12
-
-
-def test_successive_samples_are_independent():
-    fired = dense(MIXED, 100_000).numpy()
-    for feature, other in itertools.product(range(6), repeat=2):
-        table = np.histogram2d(fired[:-1, feature], fired[1:, other], bins=2)[0]
-        assert stats.chi2_contingency(table, correction=False).pvalue > 1e-4 / 36
-
-
-def test_active_counts_against_torch_bernoulli():
-    rates = torch.from_numpy(10 ** np.random.default_rng(2).uniform(-3, -0.5, 100))
-    n = 40_000
-    ours = torch.bincount(dense(rates, n).sum(1).long(), minlength=101)
-    drawn = torch.bernoulli(rates.expand(n, -1), generator=torch.Generator().manual_seed(0))
-    theirs = torch.bincount(drawn.sum(1).long(), minlength=101)
-    table = torch.stack([ours, theirs]).numpy()
-    common = table.sum(0) > 20
-    assert stats.chi2_contingency(np.c_[table[:, common], table[:, ~common].sum(1)]).pvalue > 1e-4
-
-
-def test_gaps_are_geometric_at_one_rate():
-    keys = draw_support(make_buckets(torch.full((50,), 0.02, dtype=torch.float64)), 20_000, draws_of("g", CPU))
-    gaps = np.diff(keys.numpy())
-    edges = np.arange(1, 200)
-    observed = np.r_[[np.sum(gaps == e) for e in edges], np.sum(gaps >= 200)]
-    expected = len(gaps) * np.r_[stats.geom.pmf(edges, 0.02), stats.geom.sf(199, 0.02)]
     common = expected > 5
     observed, expected = (np.r_[each[common], each[~common].sum()] for each in (observed, expected))
     assert stats.chisquare(observed, expected).pvalue > 1e-4
@@ -196,7 +143,7 @@ def test_key_decides():
     assert not torch.equal(first, other)
 
 
-def test_keys_differ_beyond_32_bits():
-    # torch's CPU generator reads 32 bits of a seed: these two streams must not be one.
-    a, b = draws_of("sample/0/1", CPU).uniform(4), draws_of("sample/0/4294967297", CPU).uniform(4)
-    assert not torch.equal(a, b)
+def test_every_key_has_numbers_of_its_own():
+    # Of 32 bits, which is all that torch's CPU generator reads of a seed, five pairs among these would be the same.
+    first = [float(draws_of(f"sample/0/{seed}", CPU).uniform(1)[0]) for seed in range(200_000)]
+    assert len(set(first)) == len(first)
