@@ -25,7 +25,7 @@ def rows_at_once(spec: WorldSpec) -> int:
 def memory_bytes(spec: WorldSpec, *, n: int = 1024) -> int:
     """Estimate of the peak memory of making a world and of drawing `n` samples of it, in bytes."""
     directions = spec.n_features * spec.d_in * _FLOAT
-    sample = n * spec.d_in * _FLOAT + int(n * spec.l0 * 100)
+    sample = n * spec.d_in * _FLOAT + int(n * spec.l0 * 160)
     rates = spec.n_features * 200
     if spec.kind in {"constant", "variable"}:
         return 2 * directions + sample + rates

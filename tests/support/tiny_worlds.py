@@ -22,6 +22,7 @@ TINY_WORLDS = {
     "world_l0": 3.0,
     "samples": 10_000,
     "batch_size": 128,
+    "lr": 1e-2,
     "worlds": 2,
     "evaluation_samples": 2000,
     "calibration_samples": 4000,

@@ -83,8 +83,9 @@ def test_source_changes_with_the_files(saved, copy):
 
 
 @pytest.mark.parametrize("source", [REPO, f"hf://{REPO}", f"{REPO}:sub/folder"])
-def test_from_the_hub(hub, saved, source):
+def test_from_the_hub(hub, saved, source, capfd):
     world = load_world(source)
+    assert capfd.readouterr().err == ""
     assert torch.equal(world.features, load_world(saved).features)
     assert hub.asked_for(WEIGHTS) == 1
     load_world(source)
@@ -187,7 +188,7 @@ def test_bad_configurations(copy, text, message):
 
 @pytest.mark.parametrize("index", [256, -1, 1.5, "0"])
 def test_hierarchies_of_features_that_do_not_exist(copy, index):
-    (copy / HIERARCHY).write_text(json.dumps({"roots": [{"feature_index": index, "children": []}]}))
+    (copy / HIERARCHY).write_text(json.dumps({"roots": [{"feature_index": 5, "children": [{"feature_index": index}]}]}))
     assert "SAELens cannot load it" in refused(copy)
 
 

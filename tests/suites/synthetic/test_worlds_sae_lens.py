@@ -5,7 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sae_lens.synthetic import HierarchyNode, SyntheticModel, hierarchy_modifier
+from sae_lens.synthetic import (
+    ActivationGenerator,
+    HierarchyNode,
+    SyntheticModel,
+    generate_random_low_rank_correlation_matrix,
+    hierarchy_modifier,
+)
 from scipy import stats
 
 from sae_sanity.suites.synthetic import SYNTHSAEBENCH, WorldSpec, make_world
@@ -234,6 +240,24 @@ def test_rates_of_a_batch_of_proposals():
     q = torch.rand(3, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     each = torch.stack([firing_rates([tree()], row) for row in q])
     assert torch.allclose(firing_rates([tree()], q), each)
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+@pytest.mark.parametrize("in_a_tree", [False, True])
+def test_firings_of_no_magnitude_do_not_count(correlated, in_a_tree):
+    q = torch.tensor([*PROPOSALS[:7], 0.9, 0.8])
+    generator = ActivationGenerator(
+        9,
+        q,
+        std_firing_magnitudes=1.0,
+        mean_firing_magnitudes=0.5,
+        modify_activations=hierarchy_modifier([tree()]) if in_a_tree else None,
+        correlation_matrix=generate_random_low_rank_correlation_matrix(9, 3, 0.3, seed=0) if correlated else None,
+    )
+    with isolated("magnitudes", CPU):
+        counts = (generator.sample(N) > 0).sum(0).tolist()
+    for count, rate in zip(counts, rates_of(generator, [tree()] if in_a_tree else []).tolist(), strict=True):
+        assert stats.binomtest(count, N, rate).pvalue > 1e-4
 
 
 def test_scale():
