@@ -17,7 +17,7 @@ _GUESS = 0.9
 _GROUP = 32
 """Latents of which one maximum is taken where the largest of a row are looked for: as many as torch reduces at once."""
 
-_WIDE, _MANY = 2048, 32
+_WIDE, _MANY = 1536, 64
 """Least latents and rows for which that is worth it; only speed depends on them."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..replication import ArmLine, CurvePoint, Line, Replication
 
+_SHORT = {"explained_variance": "EV", "recovered_0.8": "cos > .8"}
 _STYLE = {"PASS": "green", "DIFFERS": "red", "NOT RUN": "yellow"}
 
 
@@ -43,22 +45,24 @@ def pieces(found: Replication) -> Iterator[RenderableType]:
 
 def published_table(lines: tuple[Line, ...]) -> Table:
     """One row for every published number."""
-    table = Table(box=box.SIMPLE_HEAD, title="the paper's numbers and ours", title_justify="left")
-    for name in ("world", "architecture", "metric"):
-        table.add_column(name)
-    for name in ("paper", "ours", "range over worlds", "met between"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+    title = "the paper's numbers and ours"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("world", no_wrap=True)
+    table.add_column("architecture", overflow="fold", min_width=10)
+    table.add_column("metric", no_wrap=True)
+    for name in ("paper", "ours", "over worlds", "met between"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for line in lines:
         number = line.published
         table.add_row(
             number.world,
             number.architecture,
-            number.metric,
+            _SHORT.get(number.metric, number.metric),
             number.reported,
             _number(line.ours),
-            f"{min(line.by_world):.4f} to {max(line.by_world):.4f}" if line.by_world else "–",
-            "–" if line.lo is None or line.hi is None else f"{line.lo:.4f} and {line.hi:.4f}",
+            _range(min(line.by_world), max(line.by_world)) if line.by_world else "–",
+            "–" if line.lo is None or line.hi is None else _range(line.lo, line.hi),
             Text(line.verdict, _STYLE[line.verdict]),
         )
     return table
@@ -68,7 +72,7 @@ def arm_table(arms: tuple[ArmLine, ...]) -> Table:
     """One row for every arm in every kind of world."""
     table = Table(box=box.SIMPLE_HEAD, title="every arm, mean over worlds", title_justify="left")
     for name in ("world", "architecture", "arm"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("EV", "cos > .8", "± world sd", "weighted", "own cos", "L0", "dead"):
         table.add_column(name, justify="right")
     before = ("", "")
@@ -97,6 +101,11 @@ def curve_table(curves: tuple[CurvePoint, ...], arm: str = "trained") -> Table:
     for samples in sorted({p.samples for p in mine}):
         table.add_row(f"{samples:,}", *(_number(at.get((w, a, samples))) for w, a in columns))
     return table
+
+
+def _range(lo: float, hi: float) -> str:
+    """Both ends without the zero before the point: the table has to fit 100 columns."""
+    return " to ".join(re.sub(r"^(-?)0\.", r"\1.", f"{end:.4f}") for end in (lo, hi))
 
 
 def _number(value: float | None) -> str:

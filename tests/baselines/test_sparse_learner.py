@@ -96,9 +96,7 @@ def test_loss_and_every_gradient_against_saelens(architecture, case, arm, n_dead
 @pytest.mark.parametrize("architecture", SPARSE)
 @pytest.mark.parametrize("arm", ["trained", "soft_frozen@0.8", "frozen_decoder@iso", "frozen_encoder@iso"])
 def test_trains_to_where_the_dense_learner_trains_to(architecture, arm, moments, stream, monkeypatch):
-    monkeypatch.setattr(
-        sparse_learner_module, "FAR_OFF", -1.0
-    )  # JumpReLU is held as by `Learner`
+    monkeypatch.setattr(sparse_learner_module, "FAR_OFF", -1.0)  # JumpReLU is held as by `Learner`
     schedule = Schedule(steps=40, batch_size=256, lr=3e-3, dead_after=5)
     shape = Shape(architecture, D_IN, D_SAE, L0)
     first = sparse_world(512, 9) * moments.scale
