@@ -110,11 +110,13 @@ def fit_scale(sae: SAE[Any], chunks: Chunks) -> float:
     """Multiply `W_dec` in place by the one factor that reconstructs `chunks` best in least squares, and return it.
 
     A tied dictionary in superposition overshoots: every latent also reads what the others write. Directions and
-    activity are left as they are.
+    activity are left as they are. Matching pursuit, which has fitted its magnitudes and reads `W_dec`, is left whole.
 
     Raises:
         ValueError: when there are no tokens.
     """
+    if isinstance(sae, MatchingPursuitSAE):
+        return 1.0
     along, square, tokens = 0.0, 0.0, 0
     for chunk in chunks:
         written = (sae.decode(sae.encode(chunk)) - sae.b_dec).double()

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from sae_lens.saes.sae import SAE
 
@@ -99,6 +100,8 @@ class Material:
     """sha256 of the language model's weights."""
     centred: bool = False
     """Whether activations are taken minus their mean over d_in."""
+    draw: int | None = None
+    """Which of several worlds this is: mixed into every seed, since a start of one world is no start of another."""
     sparse_step: bool = False
     """Whether arms learn by `SparseLearner`: the same losses, sums in another order."""
 
@@ -292,8 +295,15 @@ class ArmMaker:
 
     def _learner(self, baseline: Baseline, seed: int) -> Learner:
         first = self.moments.seen(next(self._stream(0)))
-        learner = new_learner(baseline, self.shape, self.moments, seed, first)
+        learner = new_learner(baseline, self.shape, self.moments, self._drawn_by(seed), first)
+        learner.seed = seed
         return sparse_learner(learner) if self.material.sparse_step else learner
+
+    def _drawn_by(self, seed: int) -> int:
+        """Seed of the generator behind an arm's seed."""
+        if self.material.draw is None:
+            return seed
+        return int(np.random.SeedSequence([self.material.draw, seed]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def _train(self, wanted: list[tuple[Baseline, int]], missing: list[ArmSeed]) -> None:
         # The key names all arms, so that a run killed after some were written still finds the others' state.
@@ -355,7 +365,7 @@ class ArmMaker:
 
     def _control(self, control: ArmSeed) -> AnySAE:
         trained = self.store.load(ArmSeed(self.plan.under_test, control.seed))
-        return CONTROLS[control.arm].derive(trained, torch.Generator().manual_seed(control.seed))
+        return CONTROLS[control.arm].derive(trained, torch.Generator().manual_seed(self._drawn_by(control.seed)))
 
     def _rebuild(self, sae: ArmSeed) -> AnySAE:
         """Make again what SAELens could not save."""

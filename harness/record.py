@@ -6,6 +6,7 @@ import platform
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,8 @@ def config_hash(settings: Settings) -> str:
     return content_key(identity(settings))
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and the packages that compute."""
+@cache
+def _versions() -> Mapping[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -121,6 +122,11 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages that compute."""
+    return dict(_versions())
 
 
 def command_line(settings: Settings, defaults: Settings, results: Path) -> str:

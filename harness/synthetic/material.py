@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TRAIN, CALIBRATION, HELD_OUT, EVALUATION = range(4)
 """Seeds of the draws within a world: no two purposes see the same samples."""
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 """Raised when a change alters what a world draws."""
 
 _CHUNK = 2048
@@ -78,5 +78,6 @@ def material_of(world: World, settings: SyntheticSettings) -> Material:
         WorldRows(world, settings.calibration_samples, CALIBRATION),
         WorldRows(world, settings.evaluation_samples, HELD_OUT),
         f"synthetic-{settings.world}-{settings.n_features}x{settings.d_in}-seed-{world.seed}",
+        draw=world.seed,
         sparse_step=True,
     )

@@ -160,3 +160,10 @@ def test_the_centre_is_the_datas(world, acts, moments):
     raw = replace(moments, mean=moments.mean + 2.0)
     sae = Oracle(truth=world.features).start(Shape("topk", D_IN, N_FEATURES, L0), raw, 0)
     torch.testing.assert_close(sae.b_dec, raw.mean * raw.scale)
+
+
+def test_fit_scale_leaves_matching_pursuit_whole(world, acts, moments):
+    sae = _sae(Oracle(truth=world.features), "matching_pursuit", acts, moments)
+    before = sae.W_dec.clone()
+    assert fit_scale(sae, [acts(100, 4)]) == 1.0
+    assert torch.equal(sae.W_dec, before)

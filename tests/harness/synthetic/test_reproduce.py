@@ -9,11 +9,12 @@ import torch
 from tiny_worlds import TINY_WORLDS, Told, results_of, rows_of, values
 
 from sae_sanity.harness import cli
+from sae_sanity.harness.cli_synthetic import exit_code_of
 from sae_sanity.harness.errors import UsageError
 from sae_sanity.harness.progress import Silent
 from sae_sanity.harness.synthetic import reproduce as module
 from sae_sanity.harness.synthetic.reproduce import parts_of, replication_of, reproduce
-from sae_sanity.results.replication import Replication
+from sae_sanity.results.replication import Line, Replication, published_numbers
 
 FLAGS = TINY_WORLDS | {"samples": 4096, "baselines": ["random"]}
 
@@ -107,7 +108,7 @@ def test_processes_share_the_memory(tmp_path, monkeypatch):
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_bad_input_is_one_line_exit_2_and_nothing_is_written(jobs, capsys, tmp_path):
     for flags, message in (
-        (["--experiment", "korznikov"], "no such experiment: 'korznikov'; did you mean 'korznikov2026-synthetic'"),
+        (["korznikov"], "no such experiment: 'korznikov'; did you mean 'korznikov2026-synthetic'"),
         (["--preset", "papr"], "no such preset: 'papr'; did you mean 'paper'"),
         (["--lr", "nan"], "lr is 'nan'"),
         (["--baselines", "randm"], "no such baseline: 'randm'; did you mean random"),
@@ -123,13 +124,23 @@ def test_bad_input_is_one_line_exit_2_and_nothing_is_written(jobs, capsys, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_prints_json_alone_and_says_by_its_code_that_numbers_differ(one, capsys):
+def test_the_command_prints_json_alone(one, capsys):
     folder, found, _ = one
     flags = ["--samples", "4096", "--baselines", "random", "--jobs", "1", "--results", str(folder)]
     for name, value in TINY_WORLDS.items():
         if name != "samples":
             flags += [f"--{name.replace('_', '-')}", str(value)]
-    assert cli.main(["reproduce", *flags, "--json"]) == 1
+    assert cli.main(["reproduce", *flags, "--json"]) == 0
     assert Replication.model_validate(json.loads(capsys.readouterr().out)) == found
-    assert cli.main(["reproduce", *flags]) == 1
+    assert cli.main(["reproduce", *flags]) == 0
     assert "published numbers met" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("preset", "verdict", "code"),
+    [("paper", "DIFFERS", 1), ("paper", "NOT RUN", 1), ("paper", "PASS", 0), ("small", "DIFFERS", 0)],
+)
+def test_only_the_published_size_can_miss_a_published_number(preset, verdict, code):
+    line = Line(published=published_numbers()[0], ours=0.5, by_world=(0.5,), lo=None, hi=None, verdict=verdict)
+    found = Replication(paper="p", preset=preset, lines=(line,), arms=(), curves=(), versions={}, settings={})
+    assert exit_code_of(found) == code

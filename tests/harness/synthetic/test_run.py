@@ -93,6 +93,16 @@ def test_no_start_knows_the_truth_though_seeds_coincide(part):
             assert best.mean().item() == pytest.approx(expected_max_cosine(12, 48), abs=0.07)
 
 
+def test_a_start_of_one_world_is_no_start_of_another(part):
+    run, _ = part
+    stores = [ArmStore(run.folder / "worlds" / f"seed-{world}") for world in (0, 1)]
+    rows = [store.load(ArmSeed("random", 0)).W_dec.detach() for store in stores]
+    cosines = torch.nn.functional.cosine_similarity(rows[0], rows[1])
+    # Two uniform directions in 12 dimensions: cosines of mean 0 and standard deviation 1 / sqrt(12).
+    assert abs(float(cosines.mean())) < 4 / (12 * len(cosines)) ** 0.5
+    assert float(cosines.abs().max()) < 0.95
+
+
 def test_training_and_calibration_leave_directions_alone(part):
     """The last point of the curve is what the rows of the finished arm say."""
     (part, _) = part
