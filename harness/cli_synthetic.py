@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic.fields import FieldInfo
 
 from .errors import UsageError, unknown
 from .options import Json, Names, Output, split
@@ -27,10 +28,12 @@ _LISTS = ("baselines", "tau")
 _SHARED = ("world", "architecture")
 
 
-def _option(name: str, description: str) -> inspect.Parameter:
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     # As in `options`: values arrive as text, the settings convert and refuse them in one place.
     kind = Names if name in _LISTS else str | None
-    annotation = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", help=description)]
+    metavar = "INTEGER" if "int" in str(field.annotation) else "NUMBER" if "float" in str(field.annotation) else "TEXT"
+    flag = typer.Option(f"--{name.replace('_', '-')}", help=field.description, metavar=metavar)
+    annotation = Annotated[kind, flag]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
@@ -52,7 +55,7 @@ def takes_synthetic(leave_out: tuple[str, ...] = ()) -> Callable[[Callable[..., 
                 values[name] = split(values.get(name))
             command({name: value for name, value in values.items() if value is not None}, **rest)
 
-        parameters = [_option(name, field.description or "") for name, field in fields.items()]
+        parameters = [_option(name, field) for name, field in fields.items()]
         parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
         run.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
