@@ -39,7 +39,7 @@ from .run import Runner
 from .shared_baselines import check_place
 from .subject import TARGETS, Subject, make_subject
 from .synthetic.config import of_check
-from .synthetic.judge import add_to_check, refuse_what_does_not_fit, synthetic_plan
+from .synthetic.judge import add_to_check, refuse_what_cannot_run
 from .targets import locate
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _run_task(task: Task, asked: Settings, folder: Path, progress: Progress) -> 
     settings = task.settings
     worlds = of_check(settings) if SYNTHETIC in settings.suites else None
     if worlds is not None:
-        refuse_what_does_not_fit(worlds, synthetic_plan(worlds))
+        refuse_what_cannot_run(worlds)
     _claim(settings, folder, only_look=True)
     # A recipe alone is judged without a language model.
     subject = _subject(settings, artefact, progress) if site_suites(settings) else None

@@ -99,7 +99,7 @@ def reproduce(
 ) -> None:
     """Run a published experiment again and print its numbers beside ours, each with PASS or how far it differs.
 
-    Exit code 1 if at the published size (--preset paper) a number differs, else 0.
+    Exit code 1 if at the published size (that of --preset paper) a number differs, else 0.
     """
     from ..results.report.replication import render
     from .cli import console, progress_bars
@@ -119,7 +119,7 @@ def reproduce(
 
 def exit_code_of(found: Replication) -> int:
     """1 where a number of the paper differs at its own size; in smaller worlds numbers need not agree."""
-    return int(found.preset == "paper" and any(line.verdict != "PASS" for line in found.lines))
+    return int(found.published_size and any(line.verdict != "PASS" for line in found.lines))
 
 
 def _check_figures(folder: Path | None) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from .frozen import Frozen
+from .outcome import CheckReport, Manifest, Verdict
 
 EV_TOLERANCE = 0.02
 """Distance in explained variance that counts as met: the paper gives two digits and no spread."""
@@ -48,8 +49,8 @@ class Line(Frozen):
     """Where one further world of ours would lie, lower end; for explained variance the published number ± .02."""
     hi: float | None
     """Upper end."""
-    verdict: Literal["PASS", "DIFFERS", "NOT RUN"]
-    """Whether the published number is met."""
+    verdict: Literal["PASS", "DIFFERS", "NOT RUN", "OTHER SIZE"]
+    """Whether the published number is met; OTHER SIZE where ours comes from another experiment than the paper's."""
 
 
 class CurvePoint(Frozen):
@@ -94,6 +95,35 @@ class ArmLine(Frozen):
     """Mean active latents."""
     dead_share: float | None
     """Share of latents that never fired."""
+    firing_f1: float | None
+    """Mean F1 of the matched latent's firing."""
+    explained_variance_ls: float | None
+    """Explained variance of the reference's dictionary with one-shot support and least-squares magnitudes."""
+    explained_variance_omp: float | None
+    """The same with matching pursuit."""
+
+
+class VerdictLine(Frozen):
+    """Trained against one arm by the primary metric, the one-to-one cosine."""
+
+    world: str
+    """Kind of world."""
+    architecture: str
+    """SAE architecture."""
+    baseline: str
+    """The arm that trained is compared with."""
+    required: bool
+    """Whether the recipe's verdict needs BEATS here."""
+    difference: float | None
+    """Mean over worlds."""
+    lo: float | None
+    """Lower end of the 90 % interval."""
+    hi: float | None
+    """Upper end."""
+    verdict: Verdict
+    """Verdict of the comparison."""
+    suite: Verdict
+    """Verdict of the recipe in these worlds."""
 
 
 class Replication(Frozen):
@@ -102,17 +132,19 @@ class Replication(Frozen):
     paper: str
     """What is replicated."""
     preset: str
-    """At which size; only `paper` is the published experiment."""
+    """Set of defaults."""
+    published_size: bool
+    """Whether features, dimensions, L0 and width are the paper's: only then can its numbers be met or missed."""
     lines: tuple[Line, ...]
     """One per published number."""
     arms: tuple[ArmLine, ...]
     """Every arm in every world and architecture."""
+    verdicts: tuple[VerdictLine, ...]
+    """Trained against every arm, by the primary metric."""
     curves: tuple[CurvePoint, ...]
     """Recovery against training length."""
-    versions: dict[str, str]
-    """Versions of Python and the packages that compute."""
-    settings: dict[str, dict[str, str | int | float | list[str] | list[float] | None]]
-    """Settings of every part, by `world/architecture`."""
+    manifests: dict[str, Manifest]
+    """How to reproduce every part, by `world/architecture`: command, settings, versions, hashes of the weights."""
 
 
 def published_numbers(name: str = "korznikov2026_synthetic") -> tuple[Published, ...]:
@@ -143,7 +175,7 @@ def prediction_interval(
     return mean - half, mean + half
 
 
-def compare_with(published: Published, values: Sequence[float], *, n_features: int) -> Line:
+def compare_with(published: Published, values: Sequence[float], *, n_features: int, same_size: bool = True) -> Line:
     """Hold one published number against ours.
 
     Explained variance is met within EV_TOLERANCE of the mean. Recovery is met where the published share lies in our
@@ -153,6 +185,7 @@ def compare_with(published: Published, values: Sequence[float], *, n_features: i
         published: the paper's number.
         values: ours, one per world; empty where it was not run.
         n_features: true features of a world.
+        same_size: whether the worlds are of the paper's size; else nothing is met or missed.
     """
     if not values:
         return Line(published=published, ours=None, by_world=(), lo=None, hi=None, verdict="NOT RUN")
@@ -165,11 +198,14 @@ def compare_with(published: Published, values: Sequence[float], *, n_features: i
         interval = prediction_interval(values, least_sd=(share * (1 - share) / n_features) ** 0.5)
         met = interval is not None and interval[0] <= share <= interval[1]
     lo, hi = interval or (None, None)
-    verdict = "PASS" if met else "DIFFERS"
+    verdict = ("PASS" if met else "DIFFERS") if same_size else "OTHER SIZE"
     return Line(published=published, ours=ours, by_world=tuple(values), lo=lo, hi=hi, verdict=verdict)
 
 
-_METRICS = ("explained_variance", "recovered_0.8", "matched_cosine", "weighted_recovery_0.8", "l0", "dead_share")
+_METRICS = (
+    *("explained_variance", "recovered_0.8", "matched_cosine", "weighted_recovery_0.8", "l0", "dead_share"),
+    *("firing_f1", "explained_variance_ls", "explained_variance_omp"),
+)
 
 
 def arm_lines(rows: pd.DataFrame, *, world: str, architecture: str) -> tuple[ArmLine, ...]:
@@ -195,4 +231,26 @@ def _arm_line(rows: pd.DataFrame, world: str, architecture: str, arm: str) -> Ar
         weighted_recovery=means["weighted_recovery_0.8"],
         l0=means["l0"],
         dead_share=means["dead_share"],
+        firing_f1=means["firing_f1"],
+        explained_variance_ls=means["explained_variance_ls"],
+        explained_variance_omp=means["explained_variance_omp"],
+    )
+
+
+def verdict_lines(report: CheckReport, *, world: str, architecture: str) -> tuple[VerdictLine, ...]:
+    """What the report of one part says, a line for each arm that trained is compared with."""
+    return tuple(
+        VerdictLine(
+            world=world,
+            architecture=architecture,
+            baseline=comparison.baseline,
+            required=comparison.required,
+            difference=comparison.estimate.difference if comparison.estimate else None,
+            lo=comparison.estimate.lo if comparison.estimate else None,
+            hi=comparison.estimate.hi if comparison.estimate else None,
+            verdict=comparison.verdict,
+            suite=suite.verdict,
+        )
+        for suite in report.suites
+        for comparison in suite.comparisons
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -59,7 +60,7 @@ class SyntheticSettings(BaseModel):
     """Which set of defaults: smoke (a minute), small (minutes) or paper (hours)."""
     n_features: Count
     """True features."""
-    d_in: Count
+    d_in: Annotated[int, Field(ge=2)]
     """Dimensions that they live in."""
     world_l0: Annotated[float, Field(gt=0)]
     """Expected number of active features per sample."""
@@ -201,17 +202,43 @@ def resolve_synthetic(flags: Mapping[str, Any]) -> SyntheticSettings:
         raise unknown("architecture", settings.architecture, ARCHITECTURES)
     if settings.samples < settings.batch_size:
         raise UsageError(f"samples is {settings.samples}; it must be at least batch_size, {settings.batch_size}")
+    if settings.world_l0 * settings.evaluation_samples < 1000:
+        raise UsageError(
+            f"world_l0 is {settings.world_l0:g}: in {settings.evaluation_samples} evaluation samples fewer than 1,000 "
+            "features would fire; take more samples"
+        )
     _check_world(settings)
     check_l0(settings.architecture, settings.target_l0, settings.width)
     check_device(settings.device)
+    if settings.device.partition(":")[0] not in ("cpu", "cuda"):
+        raise UsageError(f"device is {settings.device!r}; a synthetic world takes cpu or cuda")
     return settings
 
 
 def _check_world(settings: SyntheticSettings) -> None:
     from ...suites.synthetic.spec import check_spec
 
-    try:
+    with _own_words():
         check_spec(settings.spec)
+
+
+def check_rates(settings: SyntheticSettings) -> None:
+    """Draw the firing rates of every world, for one that cannot be is to be found before the others ran for hours.
+
+    Raises:
+        UsageError: the rates of one of the worlds cannot sum to its L0.
+    """
+    from ...suites.synthetic.primitives import log_uniform_rates
+
+    with _own_words():
+        for seed in settings.world_seeds if settings.world == "variable" else ():
+            log_uniform_rates(settings.spec, seed)
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """What `suites` says of a world, with a world's own `l0` by its name here."""
+    try:
+        yield
     except ValueError as error:
-        # A world's own l0 is called world_l0 here.
         raise UsageError(re.sub(r"^l0 ", "world_l0 ", str(error))) from None

@@ -16,7 +16,7 @@ from ..design import left_out_nulls
 from ..lock import locked
 from ..progress import Progress
 from ..record import RULE_VERSION, RunRecord, WorldFacts, save_record, single_report, versions
-from .config import PRESETS, SyntheticSettings
+from .config import PRESETS, SyntheticSettings, check_rates
 from .design import MARGIN, METRIC, synthetic_design
 from .memory import refuse_what_does_not_fit
 from .run import Measured, SyntheticRunner, Watch, synthetic_plan
@@ -40,8 +40,7 @@ def run_synthetic(
         UsageError: for bad input or a world that does not fit into memory; nothing has been written then.
         StoreError: for a results folder that belongs to another configuration or cannot be written.
     """
-    plan = synthetic_plan(settings)
-    refuse_what_does_not_fit(settings, plan)
+    plan = refuse_what_cannot_run(settings)
     folder = folder or default_folder(settings)
     Store(folder).claim(config_hash(settings), identity(settings))
     with locked(folder):
@@ -49,6 +48,22 @@ def run_synthetic(
     record = record_of(settings, plan, measured, folder)
     save_record(folder, record)
     return single_report(folder, record)
+
+
+def refuse_what_cannot_run(settings: SyntheticSettings, available: int | None = None) -> Plan:
+    """Plan a run, and refuse one that would fail later; nothing is written.
+
+    Args:
+        settings: the resolved settings.
+        available: bytes that it may use; all that are free by default.
+
+    Raises:
+        UsageError: for a run that does not fit into memory, or worlds whose rates cannot be.
+    """
+    plan = synthetic_plan(settings)
+    refuse_what_does_not_fit(settings, plan, available)
+    check_rates(settings)  # after it: rates of a world that does not fit would not fit either
+    return plan
 
 
 def add_to_check(settings: SyntheticSettings, folder: Path, record: RunRecord, progress: Progress) -> RunRecord:

@@ -45,15 +45,15 @@ class WorldRows:
     @property
     def key(self) -> str:
         """Content key: the world's numbers, its seed and the draw."""
-        return content_key(
-            {
-                "world": asdict(self.world.spec),
-                "world_seed": self.world.seed,
-                "n": self.n_tokens,
-                "draw": self.seed,
-                "version": WORLD_VERSION,
-            }
-        )
+        ingredients = {
+            "world": asdict(self.world.spec),
+            "world_seed": self.world.seed,
+            "n": self.n_tokens,
+            "draw": self.seed,
+            "version": WORLD_VERSION,
+        }
+        device = self.world.features.device.type  # generators of different devices draw different samples
+        return content_key(ingredients | ({} if device == "cpu" else {"device": device}))
 
     def batches(self, batch_size: int, *, seed: int, n_batches: int) -> Iterator[Float[torch.Tensor, "batch d_in"]]:
         """Fresh samples, batch by batch; `seed` (the order of texts elsewhere) has nothing to order here."""

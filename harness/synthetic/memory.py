@@ -40,7 +40,7 @@ def needed_bytes(settings: SyntheticSettings, plan: Plan, n_features: int | None
     # Learning has a few copies of [batch, d_sae]; matching one to one a cosine matrix in float64 and its cost.
     learning = (STATES + 1) * arms * weights + 4 * settings.batch_size * width * 4
     matching = 3 * min(features, 4096) * min(width, 4096) * 8
-    return BASE + memory_bytes(spec, n=max(settings.batch_size, 4096)) + max(learning, matching)
+    return BASE + memory_bytes(spec, n=max(settings.batch_size, settings.evaluation_samples)) + max(learning, matching)
 
 
 def _with_features(settings: SyntheticSettings, n_features: int) -> WorldSpec:

@@ -14,7 +14,7 @@ from ...results.store import Store, content_key
 from ...results.synthetic import SUITE
 from ...suites.synthetic import ceiling_rows, make_world, nothing_rows, rate_rows, world_rows
 from ..arm_store import WEIGHTS, ArmStore
-from ..arms import ArmMaker
+from ..arms import TRAINING_VERSION, ArmMaker
 from ..baseline_store import BaselineStore
 from ..errors import UsageError
 from ..plan import Plan, make_plan
@@ -146,7 +146,8 @@ class SyntheticRunner:
             "suite": SUITE,
             "version": SCORES_VERSION,
             "settings": own,
-            "world": world.seed,
+            "world": material_of(world, self.settings).train.key,
+            "training": TRAINING_VERSION,
             "arm": arm,
             "seed": seed,
             "sae": weights,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ..replication import ArmLine, VerdictLine
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from ..replication import ArmLine, CurvePoint, Line, Replication
+    from ..replication import CurvePoint, Line, Replication
+
+_Placed = TypeVar("_Placed", ArmLine, VerdictLine)
 
 _SHORT = {"explained_variance": "EV", "recovered_0.8": "cos > .8"}
-_STYLE = {"PASS": "green", "DIFFERS": "red", "NOT RUN": "yellow"}
+_STYLE = {"PASS": "green", "DIFFERS": "red", "NOT RUN": "yellow", "OTHER SIZE": "dim"}
 
 
 def render(found: Replication, console: Console) -> None:
@@ -28,35 +32,37 @@ def render(found: Replication, console: Console) -> None:
 def pieces(found: Replication) -> Iterator[RenderableType]:
     """Everything that is printed, in order."""
     met = sum(line.verdict == "PASS" for line in found.lines)
-    yield Text(f"{found.paper} (preset {found.preset}): {met} of {len(found.lines)} published numbers met", "bold")
-    if found.preset != "paper":
-        yield Text(
-            "This preset is a smaller world than the paper's: its numbers need not agree, the order of the arms should."
-        )
+    said = f"{met} of {len(found.lines)} published numbers met" if found.published_size else "not of the paper's size"
+    yield Text(f"{found.paper} (preset {found.preset}): {said}", "bold")
+    if not found.published_size:
+        yield Text("The paper's numbers are those of other worlds and can be neither met nor missed here.")
     yield published_table(found.lines)
     yield Text(
-        "explained variance is met within ±.02; recovery where the published share lies in the 95 % prediction "
-        "interval of one further world of ours"
+        "met between: for explained variance the paper's number ± .02, for ours to lie in; for recovery the 95 % "
+        "prediction interval of one further world of ours, for the paper's to lie in (wide with few worlds)"
     )
+    yield verdict_table(found.verdicts)
     yield arm_table(found.arms)
-    if found.curves:
-        yield curve_table(found.curves)
+    yield from curve_tables(found.curves)
 
 
 def published_table(lines: tuple[Line, ...]) -> Table:
     """One row for every published number."""
     title = "the paper's numbers and ours"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("world", no_wrap=True)
-    table.add_column("architecture", overflow="fold", min_width=10)
+    table.add_column("architecture", no_wrap=True)
     table.add_column("metric", no_wrap=True)
     for name in ("paper", "ours", "over worlds", "met between"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
+    before = None
     for line in lines:
         number = line.published
+        if number.world != before:
+            table.add_section()
+            table.add_row(Text(f"{number.world} worlds", "bold"))
+        before = number.world
         table.add_row(
-            number.world,
             number.architecture,
             _SHORT.get(number.metric, number.metric),
             number.reported,
@@ -68,39 +74,66 @@ def published_table(lines: tuple[Line, ...]) -> Table:
     return table
 
 
+def verdict_table(verdicts: tuple[VerdictLine, ...]) -> Table:
+    """Trained against every arm by the primary metric."""
+    title = "trained minus each arm, one-to-one cosine (* required)"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("arm", no_wrap=True)
+    table.add_column("difference [90 % interval]", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for line in _by_place(table, verdicts):
+        table.add_row(f"{'*' if line.required else ' '} {line.baseline}", _interval(line), str(line.verdict))
+    return table
+
+
+def _by_place(table: Table, lines: Sequence[_Placed]) -> Iterator[_Placed]:
+    """Every line, after a heading row where another world or architecture begins."""
+    before = None
+    for line in lines:
+        if (place := (line.world, line.architecture)) != before:
+            table.add_section()
+            table.add_row(Text(" · ".join(place), "bold"))
+        before = place
+        yield line
+
+
+def _interval(line: VerdictLine) -> str:
+    if line.difference is None:
+        return "–"
+    if line.lo is None or line.hi is None:
+        return f"{line.difference:+.3f}"
+    return f"{line.difference:+.3f} [{line.lo:+.3f}, {line.hi:+.3f}]"
+
+
 def arm_table(arms: tuple[ArmLine, ...]) -> Table:
     """One row for every arm in every kind of world."""
-    table = Table(box=box.SIMPLE_HEAD, title="every arm, mean over worlds", title_justify="left")
-    for name in ("world", "architecture", "arm"):
-        table.add_column(name, overflow="fold")
-    for name in ("EV", "cos > .8", "± world sd", "weighted", "own cos", "L0", "dead"):
-        table.add_column(name, justify="right")
-    before = ("", "")
-    for arm in arms:
-        place = (arm.world, arm.architecture)
-        if before not in (("", ""), place):
-            table.add_section()
-        shown = place if place != before else ("", "")
-        before = place
+    title = "every arm, mean over worlds"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("arm", no_wrap=True)
+    for name in ("EV", "cos > .8", "± world", "weighted", "own cos", "L0", "dead"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for arm in _by_place(table, arms):
         numbers = (arm.explained_variance, arm.recovered, arm.recovered_sd, arm.weighted_recovery, arm.matched_cosine)
         l0 = "–" if arm.l0 is None else f"{arm.l0:.1f}"
         dead = "–" if arm.dead_share is None else f"{arm.dead_share:.1%}"
-        table.add_row(*shown, arm.arm, *map(_number, numbers), l0, dead)
+        table.add_row(arm.arm, *map(_number, numbers), l0, dead)
     return table
 
 
-def curve_table(curves: tuple[CurvePoint, ...], arm: str = "trained") -> Table:
-    """Recovery of the trained arm against training length, one column for each architecture."""
+def curve_tables(curves: tuple[CurvePoint, ...], arm: str = "trained") -> Iterator[Table]:
+    """Recovery of the trained arm against training length, a table for each world, a column for each architecture."""
     mine = [point for point in curves if point.arm == arm]
-    columns = list(dict.fromkeys((p.world, p.architecture) for p in mine))
-    table = Table(box=box.SIMPLE_HEAD, title=f"recovered (cos > .8) by {arm}, after samples", title_justify="left")
-    table.add_column("samples", justify="right")
-    for world, architecture in columns:
-        table.add_column(f"{world}\n{architecture}", justify="right")
     at = {(p.world, p.architecture, p.samples): p.recovered for p in mine}
-    for samples in sorted({p.samples for p in mine}):
-        table.add_row(f"{samples:,}", *(_number(at.get((w, a, samples))) for w, a in columns))
-    return table
+    for world in dict.fromkeys(p.world for p in mine):
+        here = [p for p in mine if p.world == world]
+        columns = list(dict.fromkeys(p.architecture for p in here))
+        title = f"recovered (cos > .8) by {arm} in {world} worlds, after samples"
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+        for name in ("samples", *columns):
+            table.add_column(name, justify="right")
+        for samples in sorted({p.samples for p in here}):
+            table.add_row(f"{samples:,}", *(_number(at.get((world, a, samples))) for a in columns))
+        yield table
 
 
 def _range(lo: float, hi: float) -> str:

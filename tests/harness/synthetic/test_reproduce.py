@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 import torch
 from tiny_worlds import TINY_WORLDS, Told, results_of, rows_of, values
@@ -13,7 +17,8 @@ from sae_sanity.harness.cli_synthetic import exit_code_of
 from sae_sanity.harness.errors import UsageError
 from sae_sanity.harness.progress import Silent
 from sae_sanity.harness.synthetic import reproduce as module
-from sae_sanity.harness.synthetic.reproduce import parts_of, replication_of, reproduce
+from sae_sanity.harness.synthetic.config import resolve_synthetic
+from sae_sanity.harness.synthetic.reproduce import Curve, of_published_size, parts_of, replication_of, reproduce
 from sae_sanity.results.replication import Line, Replication, published_numbers
 
 FLAGS = TINY_WORLDS | {"samples": 4096, "baselines": ["random"]}
@@ -33,6 +38,12 @@ def one(tmp_path_factory):
     folder = tmp_path_factory.mktemp("one") / "results"
     told = Told()
     return folder, reproduce(folder, FLAGS, told), told
+
+
+def but_the_folder(found):
+    """A manifest names the results folder in its command."""
+    manifests = {name: manifest.model_copy(update={"command": ""}) for name, manifest in found.manifests.items()}
+    return found.model_copy(update={"manifests": manifests})
 
 
 def test_the_paper_s_four_architectures_in_two_worlds(tmp_path):
@@ -56,7 +67,7 @@ def test_ours_are_the_rows_of_the_parts(one):
         assert (arm.recovered, arm.n_worlds) == (1.0, 2)
     assert lines["jumprelu", "recovered_0.8"].verdict == "NOT RUN"
     assert all(line.verdict == "NOT RUN" for line in found.lines if line.published.world == "variable")
-    assert set(found.settings) == {"constant/batchtopk", "constant/topk"}
+    assert set(found.manifests) == {"constant/batchtopk", "constant/topk"}
 
 
 def test_the_curve_ends_where_the_rows_are(one):
@@ -86,8 +97,10 @@ def test_two_processes_write_the_same_bytes(one, tmp_path):
     assert torch.get_num_threads() == 1  # as in the children
     told = Told()
     other = reproduce(tmp_path / "two", FLAGS, told, jobs=2)
-    assert results_of(tmp_path / "two") == results_of(folder)
-    assert other == found
+    mine, theirs = results_of(tmp_path / "two"), results_of(folder)
+    assert mine.pop(module.FILE) != theirs.pop(module.FILE)  # the folders' names; compared below without them
+    assert mine == theirs
+    assert but_the_folder(other) == but_the_folder(found)
     assert [done for _, done in told.lines] == [1, 2]
 
 
@@ -133,14 +146,55 @@ def test_the_command_prints_json_alone(one, capsys):
     assert cli.main(["reproduce", *flags, "--json"]) == 0
     assert Replication.model_validate(json.loads(capsys.readouterr().out)) == found
     assert cli.main(["reproduce", *flags]) == 0
-    assert "published numbers met" in capsys.readouterr().out
+    assert "not of the paper's size" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("preset", "verdict", "code"),
-    [("paper", "DIFFERS", 1), ("paper", "NOT RUN", 1), ("paper", "PASS", 0), ("small", "DIFFERS", 0)],
+    ("same_size", "verdict", "code"),
+    [(True, "DIFFERS", 1), (True, "NOT RUN", 1), (True, "PASS", 0), (False, "OTHER SIZE", 0)],
 )
-def test_only_the_published_size_can_miss_a_published_number(preset, verdict, code):
+def test_only_the_published_size_can_miss_a_published_number(same_size, verdict, code):
     line = Line(published=published_numbers()[0], ours=0.5, by_world=(0.5,), lo=None, hi=None, verdict=verdict)
-    found = Replication(paper="p", preset=preset, lines=(line,), arms=(), curves=(), versions={}, settings={})
+    found = Replication(
+        paper="p",
+        preset="paper",
+        published_size=same_size,
+        lines=(line,),
+        arms=(),
+        verdicts=(),
+        curves=(),
+        manifests={},
+    )
     assert exit_code_of(found) == code
+
+
+def test_the_published_size_is_a_matter_of_numbers_not_of_the_preset_s_name():
+    assert of_published_size(resolve_synthetic({"preset": "paper"}))
+    assert of_published_size(resolve_synthetic({"preset": "paper", "samples": 5000, "evaluation_samples": 100}))
+    for name, value in {"n_features": 3199, "d_in": 99, "world_l0": 19.0, "d_sae": 1600, "l0": 10.0}.items():
+        assert not of_published_size(resolve_synthetic({"preset": "paper", name: value}))
+
+
+def test_a_damaged_curve_is_one_line(tmp_path):
+    part = parts_of(tmp_path, FLAGS)[0]
+    part.folder.mkdir(parents=True)
+    (part.folder / "curve.json").write_text("{")
+    with pytest.raises(UsageError, match=r"curve\.json is damaged; delete the folder"):
+        Curve(part)
+
+
+def test_workers_end_with_a_parent_that_was_killed(tmp_path):
+    """kill -9 of the command: nobody goes on for hours behind its back, holding the folders."""
+    flags = ["--preset", "smoke", "--samples", "50000000", "--jobs", "2", "--results", str(tmp_path / "r")]
+    code = "import sys; from sae_sanity.harness.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "reproduce", *flags]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as parent:
+        workers: list[psutil.Process] = []
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and len(list((tmp_path / "r").rglob(".lock"))) < 2:
+            time.sleep(0.2)
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        assert len(list((tmp_path / "r").rglob(".lock"))) == 2
+        parent.kill()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive

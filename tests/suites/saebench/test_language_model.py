@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 
 import jaxtyping
 import pytest
@@ -39,6 +40,14 @@ def test_it_computes_what_transformers_computes(architecture, ported):
     assert (hook - wanted.hidden_states[1]).abs().max() < 1e-4
     assert made.cfg.model_name == "any"
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+def test_a_random_folder_that_reads_like_an_architecture_changes_nothing(monkeypatch):
+    """One random name in 200 holds `t5`, by which TransformerLens would take the model for another."""
+    names = iter(["at5bcdef", "llamaxyz", "abcdefgh", "ijklmnop", "qrstuvwx"])
+    monkeypatch.setattr(tempfile, "_name_sequence", names)
+    with lent(LanguageModel("any", random_model(ARCHITECTURES["llama"]()), tiny_tokenizer())):
+        assert isinstance(ask(), HookedTransformer)
 
 
 def test_a_bridge_turns_the_type_checks_off_until_the_end():

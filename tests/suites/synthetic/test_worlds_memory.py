@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import ctypes
-import gc
+import json
 import os
-from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
+import subprocess
+import sys
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -50,20 +49,24 @@ def test_all_recipes_stay_below_six_gib(spec):
     assert memory_bytes(spec, n=50_000) < 2 * 2**30
 
 
-def peak_bytes(run):
-    """How far resident memory rose above where it was."""
-    gc.collect()
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier tests freed would be used again, and not be seen
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    run()
-    return _status("VmHWM") - before
+PEAK = """
+import gc, json, sys
+from dataclasses import replace
+from pathlib import Path
+from sae_sanity.suites.synthetic import WorldSpec, make_world
 
-
-def _status(name):
+def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+
+spec, n = WorldSpec(**json.loads(sys.argv[1])), int(sys.argv[2])
+make_world(replace(spec, n_features=64, l0=2.0), 0).sample(8, seed=0)  # what is set up once
+gc.collect()
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+make_world(spec, 0).sample(n, seed=0)
+print(status("VmHWM") - before)
+"""
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak cannot be reset")
@@ -77,7 +80,8 @@ def _status(name):
     ids=lambda value: getattr(value, "kind", ""),
 )
 def test_estimate_against_the_process(spec, n):
-    make_world(replace(spec, n_features=64, l0=2.0), 0).sample(8, seed=0)  # what is set up once
-    peak = peak_bytes(lambda: make_world(spec, 0).sample(n, seed=0))
+    # A process of its own: in this one, memory that earlier tests freed would be used again, and not be seen.
+    command = [sys.executable, "-c", PEAK, json.dumps(asdict(spec)), str(n)]
+    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     estimate = memory_bytes(spec, n=n)
     assert estimate / 4 < peak < estimate
