@@ -19,6 +19,7 @@ from .baseline_store import cache_folder
 from .config import Settings, profile_defaults
 from .design import left_out_nulls
 from .errors import UsageError, unknown
+from .judging import Limits, check_judge, judging
 from .limits import check_device, check_l0
 from .lock import InUseError, locked
 from .measures import SYNTHETIC, check_suites, make_suites, site_suites
@@ -64,6 +65,18 @@ class Task:
         return explain(self.located.recipe, self.settings) if self.located else {}
 
 
+@dataclass(frozen=True)
+class Run:
+    """What a user asked for, and how it is done."""
+
+    asked: Settings
+    """The settings as given."""
+    progress: Progress
+    """Told about every stage."""
+    limits: Limits
+    """What may be spent on a judge."""
+
+
 def results_folder(settings: Settings) -> Path:
     """Default results folder: one per configuration, so that the same command finds its own results again."""
     # Of a path or an address only the last part: the hash tells the rest apart.
@@ -81,6 +94,7 @@ def find_tasks(settings: Settings) -> tuple[tuple[Task, ...], tuple[Skip, ...]]:
         UsageError: for an unknown target, or settings that cannot run.
     """
     check_suites(settings)
+    check_judge(settings)
     check_device(settings.device)
     check_place(settings.baselines_from)
     if settings.target in TARGETS:
@@ -169,41 +183,43 @@ def _claim(settings: Settings, folder: Path, *, only_look: bool) -> None:
     Store(folder).claim(config_hash(settings), identity(settings))
 
 
-def run_check(settings: Settings, folder: Path | None, progress: Progress) -> CheckReport:
+def run_check(
+    settings: Settings, folder: Path | None, progress: Progress, *, limits: Limits | None = None
+) -> CheckReport:
     """Run or resume a check and return its report, which is judged from what is on disk.
 
     Args:
         settings: the resolved settings.
         folder: results folder; None for the default one.
         progress: told about every stage.
+        limits: what may be spent on a judge.
 
     Raises:
         UsageError: for bad input; nothing has been written then.
         StoreError: for a results folder that belongs to another configuration or cannot be written.
     """
     tasks, skips = find_tasks(settings)
-    folder = folder or results_folder(settings)
+    folder, run = folder or results_folder(settings), Run(settings, progress, limits or Limits())
     if len(tasks) == 1 and not skips:
-        return _run_task(tasks[0], settings, folder, progress)
-    return _run_several(tasks, skips, settings, folder, progress)
+        return _run_task(tasks[0], run, folder)
+    return _run_several(tasks, skips, run, folder)
 
 
-def _run_task(task: Task, asked: Settings, folder: Path, progress: Progress) -> CheckReport:
-    """Check one SAE; `asked` are the settings that the user gave."""
-    task, artefact = _loaded(task, asked)
+def _run_task(task: Task, run: Run, folder: Path) -> CheckReport:
+    """Check one SAE."""
+    task, artefact = _loaded(task, run.asked)
     settings = task.settings
     worlds = of_check(settings) if SYNTHETIC in settings.suites else None
     if worlds is not None:
         refuse_what_cannot_run(worlds)
     _claim(settings, folder, only_look=True)
     # A recipe alone is judged without a language model.
-    subject = _subject(settings, artefact, progress) if site_suites(settings) else None
+    subject = _subject(settings, artefact, run.progress) if site_suites(settings) else None
     _claim(settings, folder, only_look=False)
     with locked(folder):
-        command = (asked, profile_defaults(asked.profile), folder)
-        record = _record(task, subject, command, progress)
+        record = _record(task, subject, run, folder)
         if worlds is not None:
-            record = add_to_check(worlds, folder, record, progress)
+            record = add_to_check(worlds, folder, record, run.progress)
     save_record(folder, record)
     return single_report(folder, record)
 
@@ -215,25 +231,25 @@ def _subject(settings: Settings, artefact: Artefact | None, progress: Progress) 
         raise UsageError(str(error)) from error
 
 
-def _record(
-    task: Task, subject: Subject | None, command: tuple[Settings, Settings, Path], progress: Progress
-) -> RunRecord:
+def _record(task: Task, subject: Subject | None, run: Run, folder: Path) -> RunRecord:
     """Measure the suites that need a language model, if there are any."""
+    command = (run.asked, profile_defaults(run.asked.profile), folder)
     plan, settings = task.plan, task.settings
     if subject is None:
         manifest = make_manifest(settings, command, {}, (), task.recipe)
         return RunRecord(settings.target, Design((), recipe=plan.recipe), (), manifest, plan.skipped)
-    outcome = Runner(plan, subject, make_suites(settings, subject), command[2], progress).run()
+    with judging(settings, folder, run.limits, run.progress) as judge:
+        outcome = Runner(plan, subject, make_suites(settings, subject, judge), folder, run.progress).run()
     hashes = subject.hashes | {f"weights/{name}": value for name, value in outcome.hashes.items()}
-    manifest = make_manifest(settings, command, hashes, subject.notes, task.recipe)
-    skipped = (*plan.skipped, *left_out_nulls(plan, outcome.design))
+    notes = (*subject.notes, *outcome.notes)
+    manifest = make_manifest(settings, command, hashes, notes, task.recipe)
+    skipped = (*plan.skipped, *outcome.skipped, *left_out_nulls(plan, outcome.design))
     return RunRecord(settings.target, outcome.design, outcome.cells, manifest, skipped)
 
 
-def _run_several(
-    tasks: Sequence[Task], skips: Sequence[Skip], settings: Settings, folder: Path, progress: Progress
-) -> CheckReport:
+def _run_several(tasks: Sequence[Task], skips: Sequence[Skip], run: Run, folder: Path) -> CheckReport:
     """Check the SAEs one after another, each in a folder of its own, and judge them together."""
+    settings = run.asked
     # Each SAE's own L0, hook and model are in its recipe.
     shown = settings if "l0" in settings.given else settings.model_copy(update={"l0": None})
     manifest = make_manifest(shown, (settings, profile_defaults(settings.profile), folder), {}, (), {})
@@ -244,7 +260,7 @@ def _run_several(
     _claim(settings, folder, only_look=False)
     with locked(folder):
         for task in tasks:
-            several = _one_of_several(several, task, settings, folder, progress)
+            several = _one_of_several(several, task, run, folder)
         if not several.members:
             first = several.skipped[len(skips)]
             raise UsageError(f"none of the {len(tasks)} SAEs could be checked; {first.what}: {first.reason}")
@@ -252,11 +268,12 @@ def _run_several(
     return several_report(folder, several)
 
 
-def _one_of_several(several: Several, task: Task, asked: Settings, folder: Path, progress: Progress) -> Several:
+def _one_of_several(several: Several, task: Task, run: Run, folder: Path) -> Several:
     assert task.located is not None  # noqa: S101
     name = task.located.name
     try:
-        _run_task(task, asked.model_copy(update={"sae_id": (name,)}), folder / slug(name), progress)
+        alone = replace(run, asked=run.asked.model_copy(update={"sae_id": (name,)}))
+        _run_task(task, alone, folder / slug(name))
     except InUseError:
         raise
     except UsageError as error:

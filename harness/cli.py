@@ -59,13 +59,24 @@ def progress_bars() -> Iterator[Progress]:
 
 @app.command()
 @takes_settings
-def check(settings: Settings, *, json: Json = False, output: Output = None, results: Results = None) -> None:
+def check(
+    settings: Settings,
+    *,
+    max_judge_tokens: Annotated[int | None, typer.Option(help="Stop before the judge takes more tokens.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Stop before the judge costs more.")] = None,
+    judge_price: Annotated[str | None, typer.Option(help="IN,OUT: price per million tokens of the judge.")] = None,
+    json: Json = False,
+    output: Output = None,
+    results: Results = None,
+) -> None:
     """Train the baselines, measure every arm side by side and say whether trained beats random."""
     from .check import run_check
+    from .judging import parse_limits
 
     check_output(output)
+    limits = parse_limits(max_judge_tokens, max_cost, judge_price)
     with progress_bars() as progress:
-        report = run_check(settings, results, progress)
+        report = run_check(settings, results, progress, limits=limits)
     show(report, json=json, output=output)
     raise typer.Exit(report.exit_code)
 
@@ -90,11 +101,15 @@ def report(
     json: Json = False,
     output: Output = None,
     saebench: Annotated[Path | None, typer.Option(help="Also write SAEBench's eval-output files to a folder.")] = None,
+    latents: Annotated[bool, typer.Option("--latents", help="Show latents of every arm side by side instead.")] = False,
 ) -> None:
     """Show the report of a finished check again, from its stored rows; needs no language model."""
     from .record import report_of
 
     check_output(output)
+    if latents:
+        show_latents(folder)
+        return
     found = report_of(folder)
     if saebench is not None:
         from .saebench import write_saebench  # late: the report itself does without torch
@@ -185,6 +200,22 @@ def show(found: Any, *, json: bool, output: Path | None) -> None:  # noqa: ANN40
         sys.stdout.write(to_json(found))
     else:
         render_text(found, console())
+
+
+def show_latents(folder: Path) -> None:
+    """Print a random and the most different latents of every arm, with their texts, explanations and scores.
+
+    Raises:
+        UsageError: for a folder in which no judge was asked.
+    """
+    from ..results.latents_seen import choose
+    from ..results.report.latents import latents_parts
+    from ..results.report.look import Look
+    from .record import latents_of
+
+    out = console()
+    for part in latents_parts(choose(latents_of(folder)), Look.of(out)):
+        out.print(part)
 
 
 def check_output(path: Path | None) -> None:

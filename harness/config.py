@@ -20,6 +20,7 @@ FLAGS = frozenset(
     (
         *("sae_id", "model", "texts", "suites", "baselines", "architecture", "hook_name", "seeds", "random_seeds"),
         *("tokens", "d_sae", "l0", "tau", "profile", "device", "seed", "baselines_from"),
+        *("judge", "judge_url", "latents"),
     )
 )
 """Settings with a flag of their own; the others are given as `--set NAME=VALUE`."""
@@ -90,6 +91,16 @@ class Settings(BaseModel):
     """Prompts per dataset, train and test together."""
     world: Literal["constant", "variable", "correlated", "hierarchical", "synthsaebench"] = "variable"
     """Kind of world of the suite `synthetic`; its size is that of the preset that belongs to the profile."""
+    judge: str = ""
+    """Judge of `autointerp`: `local`, `token_statistics`, or a model of the server at `judge_url`."""
+    judge_url: str = ""
+    """Address of an OpenAI-compatible server, without a key in it; empty for OpenAI's own."""
+    latents: Annotated[int, Field(ge=2)]
+    """Latents of every SAE that the judge is asked about."""
+    detection_examples: Annotated[int, Field(ge=4, multiple_of=2)]
+    """Texts per latent in which the judge looks for it, half of them with it (the paper took 100)."""
+    hard_negatives: bool = False
+    """Whether texts without the latent are neighbours of texts with it, instead of random ones."""
     device: str = "cpu"
     """Torch device."""
     baselines_from: str = ""

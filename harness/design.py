@@ -51,6 +51,7 @@ def _suite_design(plan: Plan, suite: Suite | type[Suite]) -> SuiteDesign:
         ceiling=f"@{suite.ceiling}",
         note=suite.note,
         exploratory=suite.exploratory,
+        sampled=getattr(suite, "sampled", False),
     )
 
 

@@ -33,6 +33,43 @@ SEED_SD = {"reconstruction": 0.002, "sparse_probing": 0.010, "synthetic": 0.0}
 
 
 @dataclass(frozen=True)
+class JudgeCost:
+    """What a plan asks its judge."""
+
+    questions: int
+    """Questions."""
+    prompt_tokens: int
+    """Tokens of the questions, for a tokenizer of about four letters a token."""
+    completion_tokens: int
+    """Tokens of the answers."""
+
+    @property
+    def tokens(self) -> int:
+        """Both."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+# Measured with SmolLM2's tokenizer in the run of docs/autointerp.md.
+EXPLANATION_TOKENS, SAEBENCH_TOKENS, BALANCED_TOKENS, TOKENS_PER_EXAMPLE = 850, 590, 280, 24
+ANSWER_TOKENS, PLANTED, AGAIN = 25, 5, 0.1
+LOCAL_TOKENS_PER_SECOND = 220
+"""Questions and answers that `--judge local` reads in a second on two cores."""
+
+
+def judge_cost(plan: Plan) -> JudgeCost:
+    """Estimate what `autointerp` asks: three questions for each latent, a tenth of the last ones twice.
+
+    Controls cost nothing: a permuted decoder leads to the same questions, and the others are not asked about.
+    """
+    s = plan.settings
+    saes = len(plan.saes()) - len(plan.controls) * len(plan.test_seeds)
+    latents = saes * s.latents + PLANTED
+    balanced = BALANCED_TOKENS + TOKENS_PER_EXAMPLE * s.detection_examples
+    asked = EXPLANATION_TOKENS + SAEBENCH_TOKENS + (1 + AGAIN) * balanced
+    return JudgeCost(round(latents * (3 + AGAIN)), round(latents * asked), round(latents * 3.1 * ANSWER_TOKENS))
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What one plan is expected to take."""
 

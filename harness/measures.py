@@ -11,7 +11,7 @@ from .config import Settings
 from .errors import unknown
 
 if TYPE_CHECKING:
-    from ..suites.suite import Suite
+    from ..suites.suite import Judging, Suite
     from .subject import Subject
 
 
@@ -36,13 +36,21 @@ def check_suites(settings: Settings) -> None:
             raise unknown("suite", name, [*known, SYNTHETIC])
 
 
-def make_suites(settings: Settings, subject: Subject) -> tuple[Suite, ...]:
-    """Make the suites in the order of the settings."""
+def make_suites(settings: Settings, subject: Subject, judging: Judging | None = None) -> tuple[Suite, ...]:
+    """Make the suites in the order of the settings.
+
+    Args:
+        settings: of the check.
+        subject: what is measured on.
+        judging: who answers the questions of suites that have some.
+    """
     context = SuiteContext(
         site=subject.site,
         held_out=subject.held_out,
+        interpretation=subject.interpretation,
         norm_cap=subject.train.norm_cap,
         options=settings.model_dump(),
+        judge=judging,
     )
     known = suite_classes()
     return tuple(known[name].build(context) for name in site_suites(settings))

@@ -41,6 +41,9 @@ SETTING_FLAGS: dict[str, Any] = {
     "l0": Annotated[str | None, typer.Option("--l0", metavar="NUMBER", help="Active latents per token of every arm.")],
     "tau": _names("Rungs of the soft-frozen ladder, in (0, 1], separated by commas."),
     "profile": _text("smoke, demo or release."),
+    "judge": _text("Judge of autointerp: local, token_statistics, or a model; the key is in the environment."),
+    "judge_url": _text("Address of the judge's OpenAI-compatible server (default: OpenAI's).", "URL"),
+    "latents": _text("Latents of every SAE that the judge is asked about.", "INTEGER"),
     "device": _text("Torch device."),
     "seed": _text("Base seed.", "INTEGER"),
 }

@@ -18,7 +18,9 @@ from ..results import synthetic
 from ..results.analysis import analyse, conclude, with_holm
 from ..results.design import ALPHA, L0_TOLERANCE, Design
 from ..results.files import write_atomically
+from ..results.latents_seen import DamagedLatents, LatentSeen, latents_path, read_latents
 from ..results.outcome import CheckReport, Manifest, Skip, SuiteResult
+from ..results.scores import COLUMNS
 from ..results.store import CorruptCell, Store, content_key
 from .adopt import DECIDED_BY_SAE
 from .config import FLAGS, Settings
@@ -26,6 +28,8 @@ from .errors import UsageError
 
 FILE = "run.json"
 SEVERAL = "saes.json"
+LATENTS = "latents"
+"""Folder of what people may look at, a file for each cell."""
 RULE_VERSION = 2
 """Raised when a change of `results/` or of which arms are nulls can change a verdict."""
 PACKAGES = (
@@ -255,9 +259,26 @@ def judged(folder: Path, record: RunRecord) -> tuple[SuiteResult, ...]:
         frames: list[Any] = [store.read(key) for key in record.cells]
     except CorruptCell as error:
         raise UsageError(str(error)) from None
-    rows = pd.concat(frames, ignore_index=True)
+    # Without any cell where the only suite's judge could not be asked.
+    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=pd.Index(COLUMNS))
     results = analyse(rows, record.design)
     return tuple(_with_detail(result, rows, record.world) for result in results)
+
+
+def latents_of(folder: Path) -> tuple[LatentSeen, ...]:
+    """What people may look at of a finished run, in the order of its cells.
+
+    Raises:
+        UsageError: when the run is not finished, asked no judge, or a file is damaged.
+    """
+    paths = [latents_path(folder / LATENTS, key) for key in load_record(folder).cells]
+    try:
+        seen = [read_latents(path) for path in paths if path.is_file()]
+    except DamagedLatents as error:
+        raise UsageError(str(error)) from None
+    if not seen:
+        raise UsageError(f"{folder} holds no latents to look at: only a check with --suites autointerp leaves some")
+    return tuple(one for each in seen for one in each)
 
 
 def _with_detail(result: SuiteResult, rows: pd.DataFrame, world: WorldFacts | None) -> SuiteResult:

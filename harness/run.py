@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ..results.design import Design
+from ..results.outcome import Skip
 from ..results.scores import Row, Score
 from ..results.store import Store, content_key
+from ..suites.suite import JointSuite
 from .arm_store import WEIGHTS, ArmStore
 from .arms import ArmMaker, Material
 from .design import make_design
+from .joint import Joint
 from .plan import ArmSeed, Plan
 from .progress import Progress
 from .record import versions
@@ -51,6 +54,10 @@ class Outcome:
     """With L0 and dead share of every arm."""
     hashes: dict[str, str]
     """sha256 of the weights of every SAE."""
+    skipped: tuple[Skip, ...] = ()
+    """Suites whose judge failed or whose budget is spent."""
+    notes: tuple[str, ...] = ()
+    """What suites say of how it went."""
 
 
 class Runner:
@@ -80,24 +87,40 @@ class Runner:
         facts = ArmMaker(self.plan, material, self.arms, self.progress).make()
         cells = list(self.cells())
         missing = [cell for cell in cells if not self.store.has(cell.key)]
-        self.progress.start(f"measuring {len(missing)} of {len(cells)} cells", len(missing))
-        for done, cell in enumerate(missing, 1):
+        alone = [cell for cell in missing if not isinstance(cell.suite, JointSuite)]
+        self.progress.start(f"measuring {len(alone)} of {len(cells)} cells", len(alone))
+        for done, cell in enumerate(alone, 1):
             self._measure(cell)
             self.progress.advance(done)
         self.progress.finish()
+        skipped = [skip for suite in self.suites if (skip := self._measure_together(suite, cells))]
         design = make_design(self.plan, self.suites, facts)
-        return Outcome(tuple(cell.key for cell in cells), design, self._hashes())
+        finished = tuple(cell.key for cell in cells if self.store.has(cell.key))
+        notes = dict.fromkeys(
+            n for key in finished for n in cast("list[str]", self.store.manifest(key).get("notes", []))
+        )
+        return Outcome(finished, design, self._hashes(), tuple(skipped), tuple(notes))
 
     def cells(self) -> Iterator[Cell]:
         """Every cell of the plan, with its key; the arms have to exist, because the key holds their weights."""
         prints = {sae: self.arms.fingerprint(sae) or "" for sae in self.plan.saes()}
         for suite in self.suites:
+            saes = measured_by(suite, self.plan)
+            # Where SAEs are measured together, each cell depends on all of them.
+            pool = content_key({"saes": [prints[sae] for sae in saes]}) if is_joint(suite) else ""
             for name in suite.references():
-                yield self._cell(suite, ArmSeed(f"@{name}", 0), name)
-            for sae in self.plan.saes():
-                yield self._cell(suite, sae, prints[sae])
+                yield self._cell(suite, ArmSeed(f"@{name}", 0), name, pool)
+            for sae in saes:
+                yield self._cell(suite, sae, prints[sae], pool)
 
-    def _cell(self, suite: Suite, sae: ArmSeed, what: str) -> Cell:
+    def _measure_together(self, suite: Suite, cells: Sequence[Cell]) -> Skip | None:
+        own = tuple(cell for cell in cells if cell.suite is suite)
+        if not isinstance(suite, JointSuite) or all(self.store.has(cell.key) for cell in own):
+            return None
+        joint = Joint(suite, own, self.arms.load, self.store.folder, self.plan.settings.seed)
+        return joint.measure(self.store, scores_of)
+
+    def _cell(self, suite: Suite, sae: ArmSeed, what: str, pool: str) -> Cell:
         ingredients = {
             "suite": suite.name,
             "version": suite.version,
@@ -109,7 +132,7 @@ class Runner:
             "base_seed": self.plan.settings.seed,
             "versions": versions(),
         }
-        return Cell(suite, sae, content_key(ingredients))
+        return Cell(suite, sae, content_key(ingredients | ({"pool": pool} if pool else {})))
 
     def _hashes(self) -> dict[str, str]:
         """sha256 of the weights of every SAE that is on disk, for the manifest."""
@@ -126,6 +149,20 @@ class Runner:
             rows = cell.suite.measure(cast("Any", self.arms.load(cell.sae)), site, rng)
         manifest = {"suite": cell.suite.name, "arm": cell.sae.arm, "seed": cell.sae.seed, "key": cell.key}
         self.store.write(cell.key, scores_of(cell, rows), manifest)
+
+
+def measured_by(suite: Suite | type[Suite], plan: Plan) -> tuple[ArmSeed, ...]:
+    """The SAEs of a plan that a suite measures: one that asks a judge leaves out the controls that its gate ignores."""
+    if not is_joint(suite):
+        return plan.saes()
+    (design,) = make_design(plan, [suite]).suites
+    ignored = set(plan.controls) - {*design.must_lose, *design.must_equal}
+    return tuple(sae for sae in plan.saes() if sae.arm not in ignored)
+
+
+def is_joint(suite: Suite | type[Suite]) -> bool:
+    """Whether a suite sees all SAEs before it measures one."""
+    return hasattr(suite, "measure_together")
 
 
 def scores_of(cell: Cell, rows: Sequence[Row]) -> list[Score]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich.table import Table
@@ -18,7 +18,8 @@ from .check import Task, find_tasks, results_folder
 from .config import Settings
 from .design import make_design
 from .errors import UsageError, unknown
-from .estimate import Estimate, estimate, seconds_in_worlds
+from .estimate import LOCAL_TOKENS_PER_SECOND, Estimate, estimate, judge_cost, seconds_in_worlds
+from .judging import asks_judge
 from .measures import SYNTHETIC, site_suites
 from .plan import RESERVED, Plan
 from .profiles import PROFILES
@@ -86,6 +87,7 @@ def _as_data(task: Task, asked: Settings) -> dict[str, Any]:
         "steps": task.plan.steps,
         "seconds": round(cost.seconds),
         "clusters": clusters,
+        "judge": asdict(judge_cost(task.plan)) if asks_judge(task.settings) else None,
         "detectable": {k: round(v, 4) for k, v in cost.detectable.items()},
         "skipped": [skip.model_dump() for skip in task.plan.skipped],
     }
@@ -137,9 +139,24 @@ def _as_table(task: Task, asked: Settings) -> Table:
     table.add_row("cells", f"{cost.cells} (suite x SAE), {len(plan.saes())} SAEs")
     as_fast = " if its language model is as fast as the demo's" if plan.given else ""
     table.add_row("time", f"about {cost.seconds / 60:.0f} min on two CPU cores with nothing cached{as_fast}")
-    table.add_row("judge cost", "0: no suite of this plan asks a judge")
+    table.add_row("judge cost", _judge_row(plan))
     table.add_row("results", str(results_folder(asked)))
     return table
+
+
+def _judge_row(plan: Plan) -> str:
+    """What the judge is asked; what that costs is for the user to say (`--judge-price`), for prices go out of date."""
+    if not asks_judge(plan.settings):
+        return "0: no suite of this plan asks a judge"
+    cost = judge_cost(plan)
+    asked = (
+        f"about {cost.questions:,} questions with {cost.prompt_tokens:,} tokens, {cost.completion_tokens:,} answered"
+    )
+    if plan.settings.judge == "local":
+        return f"nothing but time: {asked}, {cost.tokens / LOCAL_TOKENS_PER_SECOND / 60:.0f} min on two cores"
+    if plan.settings.judge == "token_statistics":
+        return f"nothing: about {cost.questions:,} questions to a scorer that is no language model"
+    return f"{asked}; times your prices, and `check` stops at --max-judge-tokens or --max-cost"
 
 
 def _stored() -> dict[str, str]:

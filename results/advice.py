@@ -145,14 +145,15 @@ def _comparison_advice(comparison: Comparison) -> str:
     if verdict is Verdict.INVALID:
         return comparison.reason
     if comparison.estimate is None or comparison.estimate.mde is None:
-        least = f"{RECIPE_SEEDS} worlds" if comparison.nested else f"two clusters and {RELEASE_SEEDS} baseline seeds"
+        units = "latents of each SAE" if comparison.sampled else "clusters"
+        least = f"{RECIPE_SEEDS} worlds" if comparison.nested else f"two {units} and {RELEASE_SEEDS} baseline seeds"
         return f"{comparison.reason}; measure at least {least}"
-    return _size_advice(comparison.estimate, margin, nested=comparison.nested)
+    clusters = "worlds" if comparison.nested else "latents of each SAE" if comparison.sampled else "clusters"
+    return _size_advice(comparison.estimate, margin, clusters=clusters, nested=comparison.nested)
 
 
-def _size_advice(estimate: Estimate, margin: float, *, nested: bool) -> str:
+def _size_advice(estimate: Estimate, margin: float, *, clusters: str, nested: bool) -> str:
     """How much larger a run would have to be."""
-    clusters = "worlds" if nested else "clusters"
     if estimate.mde is not None and estimate.mde <= margin:
         return (
             f"this run can see a difference of {margin:g} (detectable {estimate.mde:.3g}), "
@@ -174,7 +175,7 @@ def _size_advice(estimate: Estimate, margin: float, *, nested: bool) -> str:
             f"(detectable now: {estimate.mde:.3g})"
         )
     return (
-        f"neither more clusters (have {estimate.n_clusters}) nor more baseline seeds "
+        f"neither more {clusters} (have {estimate.n_clusters}) nor more baseline seeds "
         f"(have {estimate.n_baseline}) alone would resolve a difference of {margin:g} "
         f"(detectable now: {estimate.mde:.3g}); more of both would"
     )

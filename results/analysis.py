@@ -13,6 +13,8 @@ from .compare import compare, iut_p
 from .design import ArmFacts
 from .gate import Scores, find, recipe_gate, run_gate
 from .outcome import ArmSummary, CheckReport, Comparison, GateCheck, Manifest, RecipeClaim, Skip, SuiteResult, Verdict
+from .sampled import ALIVE, UNREAD, mix_of, of_saes, overlap_note
+from .sampled_gate import sampled_gate
 from .scores import COLUMNS
 from .stats import ArmScores, arm_scores, benjamini_hochberg, holm
 from .stats.crossed import RECIPE_SEEDS
@@ -22,6 +24,7 @@ from .verdict import EXIT_CODES, fold_comparisons, fold_suites
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy.typing as npt
     import pandas as pd
 
     from .design import Design, SuiteDesign
@@ -109,8 +112,9 @@ def two_claims(
 
 
 def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: int, n_resamples: int) -> SuiteResult:
-    tables = _tables(scores.loc[scores["suite"] == suite.suite])
-    arms = {arm: table for (metric, arm), table in tables.items() if metric == suite.metric}
+    tables = _tables(scores.loc[(scores["suite"] == suite.suite) & ~_unread(scores, suite)])
+    shown_as = of_saes(tables, trained=design.trained) if suite.sampled else tables
+    arms = {arm: table for (metric, arm), table in shown_as.items() if metric == suite.metric}
 
     def against(metric: str, arm: str, *, required: bool = False, by: str = design.trained) -> Comparison:
         trained, other = tables.get((metric, by)), tables.get((metric, arm))
@@ -126,6 +130,7 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
             alpha=design.alpha,
             n_resamples=n_resamples,
             nested=suite.nested,
+            mix=mix_of(tables.get((ALIVE, by))) if suite.sampled else None,
         )
 
     required = tuple(against(suite.metric, arm, required=True) for arm in suite.required)
@@ -136,7 +141,8 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
     shown = [against(suite.metric, arm) for arm in suite.shown]
     further = [against(m, arm) for m in suite.exploratory for arm in (*suite.required, *suite.shown)]
     adjusted = _with_bh([*shown, *further])
-    gate = run_gate(tables, suite, trained=design.trained, alpha=design.alpha)
+    ask = sampled_gate if suite.sampled else run_gate
+    gate = ask(tables, suite, trained=design.trained, alpha=design.alpha)
     verdict = _suite_verdict(required, gate)
     return SuiteResult(
         suite=suite.suite,
@@ -150,7 +156,7 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
         floor=_score(arms, suite.floor),
         chance=_score(arms, suite.chance),
         ceiling=_score(arms, suite.ceiling),
-        arms=_summaries(tables, arms, design, suite),
+        arms=_with_overlap(_summaries(shown_as, arms, design, suite), tables, design, suite),
         comparisons=(*required, *adjusted[: len(shown)]),
         recipe=_recipe(tables, arms, design, suite, again) if has_recipe else None,
         exploratory=adjusted[len(shown) :],
@@ -161,6 +167,26 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
 def _tables(rows: pd.DataFrame) -> Scores:
     groups = rows.groupby(["metric", "arm"], sort=True, observed=True)
     return {(str(metric), str(arm)): arm_scores(group, str(arm)) for (metric, arm), group in groups}  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def _unread(scores: pd.DataFrame, suite: SuiteDesign) -> npt.NDArray[np.bool_]:
+    """Which rows are never analysed: a million sequences are not worth a table."""
+    return scores["metric"].isin(UNREAD if suite.sampled else ()).to_numpy()
+
+
+def _with_overlap(
+    summaries: tuple[ArmSummary, ...], tables: Scores, design: Design, suite: SuiteDesign
+) -> tuple[ArmSummary, ...]:
+    """Where items are sampled, say of each arm which part of the trained mix its score leaves out."""
+    mix = mix_of(tables.get((ALIVE, design.trained))) if suite.sampled else {}
+    named = [s.arm for s in summaries if mix and s.arm[0] != "@"]
+    found = {arm: overlap_note(tables[suite.metric, arm], mix) for arm in named}
+    # Strata are drawn over the overlap of all arms, so that most leave out the same: said once.
+    saes = {arm: note for arm, note in found.items() if arm == named[0] or note != found[named[0]]}
+    return tuple(
+        s.model_copy(update={"note": "; ".join(filter(None, (s.note, saes[s.arm])))}) if s.arm in saes else s
+        for s in summaries
+    )
 
 
 def _facts(design: Design, suite: SuiteDesign, scores: ArmScores | None) -> list[ArmFacts]:
@@ -191,7 +217,8 @@ def _recipe(
     comparisons: tuple[Comparison, ...],
 ) -> RecipeClaim:
     """The recipe's verdict: its own gate, and enough seeds to speak of a recipe."""
-    gate = recipe_gate(tables, suite, trained=design.trained, recipe=design.recipe, alpha=design.alpha)
+    ask = sampled_gate if suite.sampled else recipe_gate
+    gate = ask(tables, suite, trained=design.trained, recipe=design.recipe, alpha=design.alpha)
     verdict = _suite_verdict(comparisons, gate)
     seeds = len(arms[design.recipe].seeds) if design.recipe in arms else 0
     if verdict is not Verdict.INVALID and seeds < RECIPE_SEEDS:
@@ -273,7 +300,9 @@ def _summary(
         score=scores.score,
         seed_sd=scores.reseed_sd(nested=suite.nested),
         normalised=_normalised(scores.score, floor, ceiling),
-        secondary={m: t.score for (m, arm), t in tables.items() if arm == scores.arm and m != suite.metric},
+        secondary={
+            m: t.score for (m, arm), t in tables.items() if arm == scores.arm and m not in (suite.metric, ALIVE)
+        },
         l0=float(np.mean([fact.l0 for fact in facts])) if facts else None,
         dead_share=float(np.mean([fact.dead_share for fact in facts])) if facts else None,
         matched=all(fact.matched for fact in facts) if facts else None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .outcome import Comparison, Estimate, Verdict
+from .sampled import incomparable, sampled_estimate
 from .stats import (
     clusters_needed,
     crossed_t,
@@ -26,7 +27,7 @@ from .stats.permutation import N_RESAMPLES
 from .verdict import verdict_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -47,6 +48,7 @@ def compare(
     alpha: float = 0.05,
     n_resamples: int = N_RESAMPLES,
     nested: bool = False,
+    mix: Mapping[str, float] | None = None,
 ) -> Comparison:
     """Compare two arms item by item, with clusters and seeds random.
 
@@ -62,6 +64,7 @@ def compare(
         alpha: One-sided level.
         n_resamples: Sign patterns of the sign-flip test.
         nested: Whether seeds are starts nested in clusters: worlds are then the only sample.
+        mix: Share of each stratum in the SAE under test, where items are sampled from each SAE; else None.
 
     Returns:
         The comparison. INVALID where the arms cannot be paired or L0 is unmatched, INCONCLUSIVE where a
@@ -79,19 +82,24 @@ def compare(
             verdict=verdict,
             estimate=estimate,
             nested=nested,
+            sampled=mix is not None,
             reason=reason,
         )
 
     if trained is None or baseline is None:
         return outcome(Verdict.INVALID, None, f"no scores of {arm if trained else 'the SAE under test'}")
-    if problem := mismatch(trained, baseline):
+    if problem := mismatch(trained, baseline) if mix is None else incomparable(trained, baseline, mix):
         return outcome(Verdict.INVALID, None, problem)
-    estimate = estimate_of(
-        trained, baseline, claim=claim, margin=margin, rng=rng, alpha=alpha, n_resamples=n_resamples, nested=nested
-    )
+    if mix is None:
+        estimate = estimate_of(
+            trained, baseline, claim=claim, margin=margin, rng=rng, alpha=alpha, n_resamples=n_resamples, nested=nested
+        )
+    else:
+        estimate = sampled_estimate(trained, baseline, mix, claim=claim, margin=margin, rng=rng, alpha=alpha)
     if problem := unmatched(facts):
         return outcome(Verdict.INVALID, estimate, problem)
-    return outcome(verdict_of(estimate.lo, estimate.hi, margin=margin), estimate, _unknown(estimate, nested=nested))
+    reason = _unknown(estimate, nested=nested) if mix is None else _unknown_sampled(estimate)
+    return outcome(verdict_of(estimate.lo, estimate.hi, margin=margin), estimate, reason)
 
 
 def claim_of(trained: ArmScores | None, *, nested: bool = False) -> Claim:
@@ -111,7 +119,8 @@ def iut_p(estimate: Estimate | None) -> float | None:
 
     It is the larger of the sign-flip p and the crossed-t p. The sign-flip assumes no distribution but takes
     the seeds as fixed; the crossed t knows the seeds but leans on normality. The larger of two p values is
-    valid whenever either of them is, so this one is never less honest about seeds than the crossed t.
+    valid whenever either of them is, so this one is never less honest about seeds than the crossed t. Where items are
+    sampled from each SAE the two are the permutation of SAE labels and Welch's t, or Welch's t alone for a given SAE.
 
     Args:
         estimate: The comparison in numbers.
@@ -121,7 +130,7 @@ def iut_p(estimate: Estimate | None) -> float | None:
     """
     if estimate is None or estimate.p_crossed is None:
         return None
-    return max(estimate.p_signflip, estimate.p_crossed)
+    return estimate.p_crossed if estimate.p_signflip is None else max(estimate.p_signflip, estimate.p_crossed)
 
 
 def unmatched(facts: Iterable[ArmFacts]) -> str:
@@ -201,3 +210,12 @@ def _unknown(estimate: Estimate, *, nested: bool) -> str:
     if estimate.n_baseline < 2:
         return "one baseline seed: how much another seed would differ is not known"
     return ""
+
+
+def _unknown_sampled(estimate: Estimate) -> str:
+    """The same where items are sampled from each SAE."""
+    if estimate.lo is not None:
+        return ""
+    if estimate.n_baseline < 2:
+        return "one baseline seed: how much another seed would differ is not known"
+    return "an SAE has a single latent: how scores vary between latents is not known"

@@ -46,6 +46,9 @@ class SuiteDesign:
     nested: bool = False
     """Whether seeds are nested in clusters: starts of one world. Start 0 of one world has nothing to do with start 0 of
     another, so worlds are the replicates of the recipe and starts are averaged inside them."""
+    sampled: bool = False
+    """Whether items are drawn anew from each SAE: latents. Items of different SAEs are then no pairs; SAEs are the
+    replicates, standardised to the trained SAE's mix over clusters, which are strata of firing rate."""
     control_metric: str = ""
     """Metric in which `must_lose` controls must lose, where the primary one cannot tell; `must_equal` is then held in
     the primary metric alone. Empty: the primary metric and every metric."""

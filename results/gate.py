@@ -142,7 +142,7 @@ def check_seeds(arms: Mapping[str, ArmScores], design: SuiteDesign, *, alpha: fl
     beating = [seed for seed, t in results.items() if t.lo is not None and t.lo > 0 and (t.hi or 0) >= design.margin]
     best = max(results, key=lambda seed: results[seed].estimate)
     word = "start" if design.nested else "seed"
-    detail = f"{name}: best {word} {best} against the other {len(results) - 1}: {_interval(results[best])}"
+    detail = f"{name}: best {word} {best} against the other {len(results) - 1}: {describe_interval(results[best])}"
     if beating:
         detail += f"; {word}s that beat the others: {', '.join(map(str, beating))}"
     return GateCheck(name="seeds", passed=not beating, detail=detail)
@@ -161,12 +161,12 @@ def check_off_floor(arms: Mapping[str, ArmScores], design: SuiteDesign, *, train
     if problem := mismatch(ours, chance):
         return GateCheck(name="off_floor", passed=False, detail=problem)
     result = paired_t(ours.clusters, chance.clusters, alpha=alpha)
-    detail = f"{trained} against {chance.arm}: {_interval(result)}"
+    detail = f"{trained} against {chance.arm}: {describe_interval(result)}"
     return GateCheck(name="off_floor", passed=result.lo is not None and result.lo > 0, detail=detail)
 
 
 def _null_arm(arms: Mapping[str, ArmScores], design: SuiteDesign) -> str:
-    """The arm whose seeds are held against each other: the floor, or a required arm if that is a reference."""
+    """Name of the arm whose seeds are held against each other: the floor, or a required arm if that is a reference."""
     is_arm = design.floor in arms and not design.floor.startswith("@")
     return design.floor if is_arm or not design.required else design.required[0]
 
@@ -204,7 +204,7 @@ def _loses(scores: Scores, metric: str, trained: str, control: str, alpha: float
     others = [i for i, seed in enumerate(theirs.seeds) if seed in shared] or list(range(len(theirs.seeds)))
     result = paired_t(ours.clusters[:, columns], theirs.clusters[:, others], alpha=alpha)
     passed = result.lo is not None and result.lo > 0
-    return passed, f"{trained} {'above' if passed else 'not above'} {control}: {_interval(result)}"
+    return passed, f"{trained} {'above' if passed else 'not above'} {control}: {describe_interval(result)}"
 
 
 def _equal_in(design: SuiteDesign) -> str:
@@ -233,7 +233,8 @@ def _equals(scores: Scores, trained: str, control: str, only: str = "") -> tuple
     )
 
 
-def _interval(result: CrossedT) -> str:
+def describe_interval(result: CrossedT) -> str:
+    """A difference with its interval, in a line of a check."""
     if result.lo is None or result.hi is None:
         return f"{result.estimate:+.4g}, no interval"
     return f"{result.estimate:+.4g} [{result.lo:+.4g}, {result.hi:+.4g}]"

@@ -23,38 +23,48 @@ class Verdict(StrEnum):
 
 
 class Estimate(Frozen):
-    """One paired comparison in numbers (METHOD section 5, 1-5)."""
+    """One comparison in numbers (METHOD section 5, 1-5).
+
+    Where items are sampled from each SAE (`Comparison.sampled`) nothing is paired: the interval is Welch's over SAEs,
+    and clusters are the latents of one SAE.
+    """
 
     difference: float
-    """Mean over clusters of trained − baseline, in score units."""
+    """Mean over clusters of trained − baseline, in score units; sampled: of the frequency-standardised SAE means."""
     lo: float | None
-    """Lower end of the 90 % crossed-t interval; null when the seed variance is unknown (one baseline seed)."""
+    """Lower end of the 90 % crossed-t interval (sampled: Welch's); null when the seed variance is unknown (one
+    baseline seed)."""
     hi: float | None
     """Upper end of the 90 % interval."""
     standard_error: float | None
-    """Square root of the crossed (two-way random) variance of the difference."""
+    """Square root of the crossed (two-way random) variance of the difference; sampled: of Welch's."""
     df: float | None
     """Satterthwaite degrees of freedom."""
     p_crossed: float | None
-    """One-sided p of the crossed t (H0: difference <= 0)."""
-    p_signflip: float
-    """One-sided sign-flip permutation p over clusters, seeds taken as fixed."""
-    p_wilcoxon: float
-    """One-sided Wilcoxon signed-rank p over cluster means (the Demšar line)."""
+    """One-sided p of the crossed t (H0: difference <= 0); sampled: of Welch's t."""
+    p_signflip: float | None
+    """One-sided sign-flip permutation p over clusters, seeds taken as fixed. Sampled: permutation of the labels of the
+    SAEs; null for a given SAE, which has no label to exchange."""
+    p_wilcoxon: float | None
+    """One-sided Wilcoxon signed-rank p over cluster means (the Demšar line); null where nothing is paired."""
     p_tost: float | None
     """TOST p: the larger of the two one-sided p values against −margin and +margin."""
     d_z: float | None
-    """Mean over standard deviation of the cluster differences; null where the deviation is 0."""
+    """Mean over standard deviation of the cluster differences; null where the deviation is 0 or nothing is paired."""
     superiority: float
-    """Share of clusters in which trained is higher; ties count half."""
+    """Share of clusters in which trained is higher; ties count half. Sampled: probability that a latent of a trained
+    SAE is above one of a baseline SAE, the median over pairs of SAEs."""
+    p_superiority: float | None = None
+    """Sampled: TOST p that this probability lies in [.45, .55], the median over pairs of SAEs; else null."""
     mde: float | None
     """Smallest true difference found with 80 % power by the one-sided 5 % test at this n and these seeds."""
     clusters_needed: int | None
-    """Clusters at which the MDE reaches the margin, seeds as they are; null where no number does."""
+    """Clusters at which the MDE reaches the margin, seeds as they are; null where no number does. Sampled: latents of
+    each SAE."""
     seeds_needed: int | None
     """Baseline seeds at which the MDE reaches the margin, clusters as they are; null where no number does."""
     n_clusters: int
-    """Clusters that were paired."""
+    """Clusters that were paired; sampled: latents of one SAE, on average."""
     n_trained: int
     """Trained seeds."""
     n_baseline: int
@@ -82,6 +92,8 @@ class Comparison(Frozen):
     """Benjamini-Hochberg adjusted p of an exploratory comparison; null for a required one."""
     nested: bool = False
     """Whether seeds are starts nested in clusters: clusters are then worlds, the replicates of the recipe."""
+    sampled: bool = False
+    """Whether items are drawn anew from each SAE: latents, which are no pairs."""
     reason: str = ""
     """Why there is no ordinary verdict: unmatched L0, one seed, missing rows."""
 
@@ -96,7 +108,8 @@ class ArmSummary(Frozen):
     seeds: int
     """Seeds measured."""
     score: float
-    """Mean over clusters, then seeds, of the primary metric."""
+    """Mean over clusters, then seeds, of the primary metric; where items are sampled, over SAEs of the mean
+    standardised to the trained SAE's frequencies."""
     seed_sd: float | None
     """Standard deviation of the seed means; null with one seed. Where seeds are starts nested in worlds: that of the
     world means, or of starts inside a world if that is larger."""
@@ -118,7 +131,7 @@ class GateCheck(Frozen):
     """One question of the assay gate (METHOD section 4)."""
 
     name: str
-    """`range`, `controls`, `seeds` or `off_floor`."""
+    """`range`, `controls`, `seeds` or `off_floor`; with a judge also `judge` and `complete`."""
     passed: bool
     """Whether the assay passes."""
     detail: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from sae_lens.saes.sae import SAE
 
     from ..results.scores import Row
+    from .judges.answers import AnswerStore
+    from .judges.budget import Spent
+    from .judges.judge import Judge
     from .site import Site
     from .texts import TextSet
 
@@ -21,8 +24,23 @@ GROUP = "sae_sanity.suites"
 BUILT_IN = (
     EntryPoint("reconstruction", f"{__package__}.reconstruction:Reconstruction", GROUP),
     EntryPoint("sparse_probing", f"{__package__}.sparse_probing:SparseProbing", GROUP),
+    EntryPoint("autointerp", f"{__package__}.autointerp.suite:AutoInterp", GROUP),
 )
 """The suites of this package; entry points rather than imports, so that naming a suite does not load torch."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """A judge, and everything around asking it."""
+
+    judge: Judge
+    """Who answers."""
+    store: AnswerStore
+    """Where answers are kept: what is in it is not asked again."""
+    spent: Spent
+    """What was spent, and what may be; nothing is asked beyond it."""
+    told: Callable[[str, int, int], None] = lambda stage, done, total: None
+    """Told of every stage, and of every answer."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,10 @@ class SuiteContext:
     """Norm above which a token is left out, the one that the training activations had."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The settings of the check by name; a suite reads those that it knows."""
+    interpretation: TextSet | None = None
+    """Documents that no arm was trained on, those on which thresholds were set among them: more than are held out."""
+    judge: Judging | None = None
+    """Who answers the questions of a suite that has some, and what it may cost."""
 
 
 @runtime_checkable
@@ -96,6 +118,33 @@ class Suite(Protocol):
 
     def measure_reference(self, name: str, site: Site, rng: np.random.Generator) -> list[Row]:
         """Measure a floor or a ceiling that needs no SAE."""
+        ...
+
+
+@dataclass(frozen=True)
+class Together:
+    """What a joint suite found, by the position of each SAE."""
+
+    rows: tuple[list[Row], ...]
+    """Rows of each SAE."""
+    references: Mapping[str, list[Row]]
+    """Rows of each reference."""
+    seen: tuple[tuple[dict[str, Any], ...], ...] = ()
+    """For people to look at: JSON-able records of each SAE."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of how it went."""
+
+
+@runtime_checkable
+class JointSuite(Protocol):
+    """A suite that has to see every SAE of a check before it can measure one, and still learns no arm.
+
+    What it asks about is drawn fairly over all of them, and its questions go through one queue. In everything else it
+    is a `Suite`, but that it has neither `measure` nor `measure_reference`.
+    """
+
+    def measure_together(self, saes: Sequence[Callable[[], SAE[Any]]], rng: np.random.Generator) -> Together:
+        """Measure SAEs that are known by their position alone, each loaded when it is asked for."""
         ...
 
 

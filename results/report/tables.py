@@ -78,16 +78,25 @@ def arm_table(suite: SuiteResult, look: Look) -> list[Table | Text]:
     return [table(columns, look), *left_out(rest, look), *notes]
 
 
-def needed(estimate: Estimate | None, margin: float, *, nested: bool = False) -> str:
-    """How much data would make the minimum detectable effect as small as the margin."""
+def needed(estimate: Estimate | None, margin: float, *, clusters: str = "clusters") -> str:
+    """How much data would make the minimum detectable effect as small as the margin; `clusters`: what they are."""
     if estimate is None:
         return MISSING
     if known(estimate.mde) and (estimate.mde or 0.0) <= margin:
         return "enough"
     if estimate.mde is None and estimate.clusters_needed is None and estimate.seeds_needed is None:
         return MISSING
-    ways = (estimate.clusters_needed, "worlds" if nested else "clusters"), (estimate.seeds_needed, "seeds")
+    ways = (estimate.clusters_needed, clusters), (estimate.seeds_needed, "seeds")
     return " or ".join(f"{n} {what}" for n, what in ways if n is not None) or "neither alone"
+
+
+def cluster_word(comparison: Comparison) -> str:
+    """What the clusters of a comparison are."""
+    return "worlds" if comparison.nested else "latents" if comparison.sampled else "clusters"
+
+
+def _needed(comparison: Comparison) -> str:
+    return needed(comparison.estimate, comparison.margin, clusters=cluster_word(comparison))
 
 
 def _size(estimate: Estimate | None) -> str:
@@ -106,7 +115,7 @@ def evidence_columns(comparisons: Sequence[Comparison], skip: Sequence[str]) -> 
         Column("trained minus", tuple(comparison.baseline for comparison in comparisons), "left", wraps=True),
         *(Column(header, cells) for header, cells in zip(BESIDE, first, strict=True)),
         Column("n", tuple(map(_size, estimates))),
-        Column("data\nneeded", tuple(needed(c.estimate, c.margin, nested=c.nested) for c in comparisons), "left"),
+        Column("data\nneeded", tuple(map(_needed, comparisons)), "left"),
         p("crossed\nt p", "p_crossed"),
         p("sign-\nflip p", "p_signflip"),
         p("Wilcoxon\np", "p_wilcoxon"),

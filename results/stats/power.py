@@ -6,15 +6,13 @@ plain paired t, whose degrees of freedom are a whole number of items minus one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from scipy import optimize, stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from .components import Components
 
 POWER = 0.8
 """Share of runs that must find the difference."""
@@ -24,6 +22,23 @@ _CERTAIN = 20.0
 
 _LARGEST = 10_000_000
 """Beyond this many clusters or seeds a difference counts as out of reach."""
+
+
+@runtime_checkable
+class Parts(Protocol):
+    """What the variance of a difference is made of, and what it would be at another size."""
+
+    def variance(self) -> float:
+        """Variance of the difference."""
+        ...
+
+    def df(self) -> float:
+        """Its degrees of freedom."""
+        ...
+
+    def at(self, *, clusters: int | None = None, baseline_seeds: int | None = None) -> Parts:
+        """The same with another number of clusters or baseline seeds."""
+        ...
 
 
 def mde(standard_error: float, df: float, *, alpha: float = 0.05, power: float = POWER) -> float:
@@ -48,12 +63,12 @@ def mde(standard_error: float, df: float, *, alpha: float = 0.05, power: float =
     return float(found) * standard_error  # pyright: ignore[reportArgumentType]
 
 
-def clusters_needed(parts: Components, *, margin: float, alpha: float = 0.05) -> int | None:
+def clusters_needed(parts: Parts, *, margin: float, alpha: float = 0.05) -> int | None:
     """Clusters at which the MDE reaches the margin, seeds as they are; None where no number does."""
     return _needed(lambda n: parts.at(clusters=n), margin, alpha)
 
 
-def seeds_needed(parts: Components, *, margin: float, alpha: float = 0.05) -> int | None:
+def seeds_needed(parts: Parts, *, margin: float, alpha: float = 0.05) -> int | None:
     """Baseline seeds at which the MDE reaches the margin, clusters as they are; None where no number does."""
     return _needed(lambda n: parts.at(baseline_seeds=n), margin, alpha)
 
@@ -65,7 +80,7 @@ def _power(shift: float, df: float, critical: float) -> float:
     return float(stats.nct.sf(critical, df, shift))
 
 
-def _needed(at: Callable[[int], Components], margin: float, alpha: float) -> int | None:
+def _needed(at: Callable[[int], Parts], margin: float, alpha: float) -> int | None:
     def enough(n: int) -> bool:
         parts = at(n)
         error, df = float(np.sqrt(parts.variance())), parts.df()

@@ -124,7 +124,7 @@ def test_a_foreign_folder_is_exit_2(finished, config, capsys):
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (ZeroDivisionError, 70), (MemoryError, 70)])
 def test_interrupts_and_bugs_have_their_own_codes(error, code, config, monkeypatch, capsys):
-    def broken(*arguments):
+    def broken(*arguments, **options):
         raise error
 
     monkeypatch.setattr("sae_sanity.harness.check.run_check", broken)
@@ -135,7 +135,7 @@ def test_interrupts_and_bugs_have_their_own_codes(error, code, config, monkeypat
 
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 2), (errno.EACCES, 2), (errno.EBADF, 70)])
 def test_a_full_disk_is_one_line(number, code, config, monkeypatch, capsys):
-    def broken(*arguments):
+    def broken(*arguments, **options):
         raise OSError(number, os.strerror(number), "/some/file")
 
     monkeypatch.setattr("sae_sanity.harness.check.run_check", broken)

@@ -45,18 +45,24 @@ def test_a_baseline_named_twice_is_run_once():
 
 def test_required_arms_are_the_nulls_of_what_a_suite_reads():
     plan = make_plan(settings(baselines=["frozen_decoder", "frozen_decoder@cov", "soft_frozen", "frozen_encoder"]))
-    reconstruction, probing = make_design(plan, list(suite_classes().values())).suites
+    reconstruction, probing, autointerp = make_design(plan, list(suite_classes().values())).suites
     assert reconstruction.required == ("frozen_decoder@iso", "frozen_decoder@cov", "random")
     assert probing.required == ("frozen_encoder@iso", "random")
     assert set(probing.shown) == {"frozen_decoder@iso", "frozen_decoder@cov", "soft_frozen@0.8"}
     assert reconstruction.must_lose == ("permuted_decoder", "permuted_encoder")
     assert probing.must_lose == ()
     assert probing.must_equal == ("permuted_decoder",)
+    assert (autointerp.required, autointerp.must_equal) == (probing.required, probing.must_equal)
+    assert (autointerp.sampled, probing.sampled) == (True, False)
 
 
 def test_margins_are_those_of_method():
     design = make_design(make_plan(settings()), list(suite_classes().values()))
-    assert {s.suite: s.margin for s in design.suites} == {"reconstruction": 0.02, "sparse_probing": 0.02}
+    assert {s.suite: s.margin for s in design.suites} == {
+        "reconstruction": 0.02,
+        "sparse_probing": 0.02,
+        "autointerp": 0.02,
+    }
 
 
 def test_clusters_are_known_before_anything_is_loaded():

@@ -72,7 +72,15 @@ def tiny_subject(settings: Settings, cache: Path, progress: Progress) -> Subject
     train = collect(site, texts["train"], None, progress)
     calibration, held_out = (collect(site, texts[n], train.norm_cap, progress) for n in ("calibration", "held_out"))
     return Subject(
-        "tiny", "tiny-llama", site, train, calibration, texts["held_out"], held_out, {}, (describe("train", train),)
+        "tiny",
+        "tiny-llama",
+        site,
+        train,
+        calibration,
+        texts["held_out"],
+        held_out,
+        interpretation=texts["calibration"],
+        notes=(describe("train", train),),
     )
 
 

@@ -55,7 +55,7 @@ def test_null_comes_back_as_none_where_the_field_allows_it_else_nan(make):
     suite = from_json(to_json(report)).suites[0]
     numbers = suite.comparisons[0].estimate
     assert isnan(numbers.difference)
-    assert isnan(numbers.p_wilcoxon)
+    assert numbers.p_wilcoxon is None
     assert numbers.mde is None
     assert isnan(suite.arms[0].score)
     assert isnan(suite.arms[0].secondary["auc"])
