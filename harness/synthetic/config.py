@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..config import Count, Settings
 from ..errors import UsageError, unknown
+from ..profiles import PROFILES
 
 if TYPE_CHECKING:
     from ...suites.synthetic import WorldSpec
@@ -125,7 +126,8 @@ class SyntheticSettings(BaseModel):
     def of_arms(self) -> Settings:
         """The settings by which the arms of one world are made, in the words of a check."""
         return Settings.model_validate(
-            {
+            PROFILES["smoke"]  # a check's other suites have settings of their own, which no synthetic arm reads
+            | {
                 "target": "synthetic",
                 "suites": ("synthetic",),
                 "architecture": self.architecture,
@@ -143,8 +145,6 @@ class SyntheticSettings(BaseModel):
                 "held_out_documents": 2,
                 "ce_documents": 1,
                 "calibration_tokens": max(1024, self.calibration_samples),
-                "probe_datasets": "smoke",
-                "probe_prompts": 50,
             }
         )
 
