@@ -16,6 +16,7 @@ import typer
 
 from ..results.store import StoreError
 from .cli_baselines import app as baselines_app
+from .cli_data import app as data_app
 from .cli_synthetic import reproduce, synthetic
 from .config import Settings
 from .errors import UsageError
@@ -28,8 +29,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 EXIT_USAGE, EXIT_INTERNAL, EXIT_INTERRUPTED = 2, 70, 130
 
-_USERS_TO_MEND = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS})
-"""Errors of the system that a user can do something about: a full disk, a folder that is not theirs."""
+_USERS_TO_MEND = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
+"""Errors of the system that a user can do something about: a full or failing disk, a folder that is not theirs."""
 
 app = typer.Typer(
     name="sae-sanity",
@@ -43,6 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(baselines_app)
+app.add_typer(data_app)
 app.command()(synthetic)
 app.command()(reproduce)
 
@@ -62,9 +64,13 @@ def progress_bars() -> Iterator[Progress]:
 def check(
     settings: Settings,
     *,
-    max_judge_tokens: Annotated[int | None, typer.Option(help="Stop before the judge takes more tokens.")] = None,
-    max_cost: Annotated[float | None, typer.Option(help="Stop before the judge costs more.")] = None,
-    judge_price: Annotated[str | None, typer.Option(help="IN,OUT: price per million tokens of the judge.")] = None,
+    max_judge_tokens: Annotated[
+        int | None, typer.Option(help="Stop before judges take more tokens in this command.")
+    ] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Stop before judges cost more in this command.")] = None,
+    judge_price: Annotated[
+        str | None, typer.Option(help="IN,OUT: price per million tokens of the judge, or of both.")
+    ] = None,
     json: Json = False,
     output: Output = None,
     results: Results = None,

@@ -52,6 +52,7 @@ def _suite_design(plan: Plan, suite: Suite | type[Suite]) -> SuiteDesign:
         note=suite.note,
         exploratory=suite.exploratory,
         sampled=getattr(suite, "sampled", False),
+        trials=getattr(suite, "trials", False),
     )
 
 

@@ -9,6 +9,7 @@ from ..results.stats import mde
 from .plan import Plan
 
 if TYPE_CHECKING:
+    from .config import Settings
     from .synthetic.config import SyntheticSettings
 
 # Measured in the run of docs/demo.md: two cores of an AMD EPYC, no GPU.
@@ -25,16 +26,21 @@ TOKENS_PER_PROMPT = 25
 SECONDS_PER_CELL = {"reconstruction": 2.0, "sparse_probing": 4.5}
 """One SAE in one suite at the demo profile."""
 
-CLUSTER_SD = {"reconstruction": 0.062, "sparse_probing": 0.052, "synthetic": 0.005}
+CLUSTER_SD = {"reconstruction": 0.062, "sparse_probing": 0.052, "causal_editing": 0.16, "synthetic": 0.005}
 """SD over clusters of a paired difference: the largest against a required baseline in the run of docs/demo.md. METHOD
 section 6 has .018-.027 for probing over 113 datasets with three times the prompts."""
-SEED_SD = {"reconstruction": 0.002, "sparse_probing": 0.010, "synthetic": 0.0}
+SEED_SD = {"reconstruction": 0.002, "sparse_probing": 0.010, "causal_editing": 0.014, "synthetic": 0.0}
 """SD over seeds of an arm's mean in that run; of starts it is in that of the worlds."""
+
+# Measured in the run of docs/causal-editing.md: three attributes, at most three templates each, 35 tokens a prompt.
+PROMPTS_PER_ENTITY, ATTRIBUTES, EPOCHS = 7.5, 3, 2
+SECONDS_PER_ANSWER, SECONDS_PER_LESSON, SECONDS_PER_FIRST_TOKEN = 0.015, 0.018, 0.006
+"""A greedy answer of four tokens; a pair forwards and backwards through the upper layers; a first token."""
 
 
 @dataclass(frozen=True)
 class JudgeCost:
-    """What a plan asks its judge."""
+    """What a plan asks its judges; one price is taken for both."""
 
     questions: int
     """Questions."""
@@ -51,7 +57,9 @@ class JudgeCost:
 
 # Measured with SmolLM2's tokenizer in the run of docs/autointerp.md.
 EXPLANATION_TOKENS, SAEBENCH_TOKENS, BALANCED_TOKENS, TOKENS_PER_EXAMPLE = 850, 590, 280, 24
-ANSWER_TOKENS, PLANTED, AGAIN = 25, 5, 0.1
+ANSWER_TOKENS, TOKENS_PER_TEXT, PLANTED, AGAIN = 25, 2, 13, 0.1
+"""Of an explanation or a short list; of a list in the balanced layout per text: half of them named, at 4 tokens (50 of
+100 in JSON took 199)."""
 LOCAL_TOKENS_PER_SECOND = 220
 """Questions and answers that `--judge local` reads in a second on two cores."""
 
@@ -59,14 +67,17 @@ LOCAL_TOKENS_PER_SECOND = 220
 def judge_cost(plan: Plan) -> JudgeCost:
     """Estimate what `autointerp` asks: three questions for each latent, a tenth of the last ones twice.
 
-    Controls cost nothing: a permuted decoder leads to the same questions, and the others are not asked about.
+    A second judge is asked the last ones of its share. Controls cost nothing: a permuted decoder leads to the same
+    questions, and the others are not asked about.
     """
     s = plan.settings
     saes = len(plan.saes()) - len(plan.controls) * len(plan.test_seeds)
     latents = saes * s.latents + PLANTED
     balanced = BALANCED_TOKENS + TOKENS_PER_EXAMPLE * s.detection_examples
-    asked = EXPLANATION_TOKENS + SAEBENCH_TOKENS + (1 + AGAIN) * balanced
-    return JudgeCost(round(latents * (3 + AGAIN)), round(latents * asked), round(latents * 3.1 * ANSWER_TOKENS))
+    twice = 1 + AGAIN + (s.second_share if s.second_judge else 0.0)
+    asked = EXPLANATION_TOKENS + SAEBENCH_TOKENS + twice * balanced
+    answered = 2 * ANSWER_TOKENS + twice * (ANSWER_TOKENS + TOKENS_PER_TEXT * s.detection_examples)
+    return JudgeCost(round(latents * (2 + twice)), round(latents * asked), round(latents * answered))
 
 
 @dataclass(frozen=True)
@@ -97,12 +108,23 @@ def estimate(plan: Plan, clusters: dict[str, int], d_in: int | None = None, in_w
     tokens = s.tokens + s.calibration_tokens + s.held_out_documents * s.context_size + probing
     training = plan.steps * s.batch_size * (d_in or D_IN) * s.d_sae * SECONDS_PER_MAC * len(plan.trained) * s.seeds
     saes, on_site = len(plan.saes()), [name for name in s.suites if name in clusters and name != "synthetic"]
-    measuring = saes * sum(SECONDS_PER_CELL.get(name, 5.0) for name in on_site)
+    measuring = saes * sum(SECONDS_PER_CELL.get(name, 5.0) for name in on_site if name != "causal_editing")
+    if "causal_editing" in on_site:
+        measuring += seconds_of_edits(s, saes)
     if not on_site:  # nothing needs the language model
         tokens, training = 0, 0.0
     seconds = SETUP_SECONDS + tokens / TOKENS_PER_SECOND + training + measuring + in_worlds
     detectable = {name: detectable_difference(plan, name, clusters[name]) for name in s.suites if name in clusters}
     return Estimate(tokens, saes * len(on_site) + saes * clusters.get("synthetic", 0), seconds, detectable)
+
+
+def seconds_of_edits(settings: Settings, saes: int) -> float:
+    """Wall time of `causal_editing`: the model is asked what it knows, then masks learn and are tried."""
+    asking = settings.editing_entities * PROMPTS_PER_ENTITY * SECONDS_PER_ANSWER
+    items = settings.editing_entities / 3 * settings.editing_sources
+    trying = items * ATTRIBUTES * (SECONDS_PER_ANSWER + 3 * SECONDS_PER_FIRST_TOKEN)
+    learning = settings.editing_pairs * EPOCHS * SECONDS_PER_LESSON
+    return asking + saes * ATTRIBUTES * settings.masks * (learning + trying)
 
 
 def seconds_in_worlds(settings: SyntheticSettings, arms: int, saes: int) -> float:

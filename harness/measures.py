@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..results.synthetic import SUITE
-from ..suites.suite import SuiteContext, suite_classes
+from ..suites.suite import Checking, SuiteContext, suite_classes
 from .config import Settings
-from .errors import unknown
+from .errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from ..suites.suite import Judging, Suite
@@ -25,15 +25,21 @@ def site_suites(settings: Settings) -> tuple[str, ...]:
 
 
 def check_suites(settings: Settings) -> None:
-    """Refuse suites that do not exist.
+    """Refuse suites that do not exist, or cannot run.
 
     Raises:
-        UsageError: naming the first of them.
+        UsageError: naming the first of them, or for one that cannot run by these settings.
     """
     known: Mapping[str, object] = suite_classes()
     for name in site_suites(settings):
         if name not in known:
             raise unknown("suite", name, [*known, SYNTHETIC])
+    for suite in map(known.get, site_suites(settings)):
+        if isinstance(suite, Checking):
+            try:
+                suite.check(settings.model_dump())
+            except ValueError as error:
+                raise UsageError(str(error)) from None
 
 
 def make_suites(settings: Settings, subject: Subject, judging: Judging | None = None) -> tuple[Suite, ...]:

@@ -17,6 +17,9 @@ PROFILES: dict[str, dict[str, Any]] = {
         "probe_prompts": 260,
         "latents": 4,
         "detection_examples": 20,
+        "editing_entities": 300,
+        "editing_pairs": 128,
+        "masks": 1,
     },
     "demo": {
         "tokens": 245_760,
@@ -30,6 +33,9 @@ PROFILES: dict[str, dict[str, Any]] = {
         "probe_prompts": 500,
         "latents": 40,
         "detection_examples": 40,
+        "editing_entities": 500,
+        "editing_pairs": 512,
+        "masks": 2,
     },
     "release": {
         "tokens": 819_200,
@@ -43,6 +49,9 @@ PROFILES: dict[str, dict[str, Any]] = {
         "probe_prompts": 1500,
         "latents": 1000,
         "detection_examples": 100,
+        "editing_entities": 1000,
+        "editing_pairs": 4096,
+        "masks": 3,
     },
 }
 """`smoke`: does it run (2 minutes); `demo`: a verdict in minutes; `release`: the seeds METHOD 5 asks for."""

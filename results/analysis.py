@@ -13,12 +13,13 @@ from .compare import compare, iut_p
 from .design import ArmFacts
 from .gate import Scores, find, recipe_gate, run_gate
 from .outcome import ArmSummary, CheckReport, Comparison, GateCheck, Manifest, RecipeClaim, Skip, SuiteResult, Verdict
-from .sampled import ALIVE, UNREAD, mix_of, of_saes, overlap_note
+from .sampled import ALIVE, UNREAD, coverage_note, mix_of, of_saes, overlap_note
 from .sampled_gate import sampled_gate
 from .scores import COLUMNS
 from .stats import ArmScores, arm_scores, benjamini_hochberg, holm
 from .stats.crossed import RECIPE_SEEDS
 from .stats.permutation import N_RESAMPLES
+from .stopped import STEP, steps_of
 from .verdict import EXIT_CODES, fold_comparisons, fold_suites
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
             alpha=design.alpha,
             n_resamples=n_resamples,
             nested=suite.nested,
+            trials=suite.trials,
             mix=mix_of(tables.get((ALIVE, by))) if suite.sampled else None,
+            steps=steps_of(trained, other, (tables.get((STEP, by)), tables.get((STEP, arm)))),
         )
 
     required = tuple(against(suite.metric, arm, required=True) for arm in suite.required)
@@ -177,15 +180,15 @@ def _unread(scores: pd.DataFrame, suite: SuiteDesign) -> npt.NDArray[np.bool_]:
 def _with_overlap(
     summaries: tuple[ArmSummary, ...], tables: Scores, design: Design, suite: SuiteDesign
 ) -> tuple[ArmSummary, ...]:
-    """Where items are sampled, say of each arm which part of the trained mix its score leaves out."""
+    """Where items are sampled, say of each arm which of its latents are compared, and what of the mix it leaves out."""
     mix = mix_of(tables.get((ALIVE, design.trained))) if suite.sampled else {}
     named = [s.arm for s in summaries if mix and s.arm[0] != "@"]
     found = {arm: overlap_note(tables[suite.metric, arm], mix) for arm in named}
     # Strata are drawn over the overlap of all arms, so that most leave out the same: said once.
     saes = {arm: note for arm, note in found.items() if arm == named[0] or note != found[named[0]]}
+    notes = {arm: (coverage_note(tables, arm), saes.get(arm, "")) for arm in named}
     return tuple(
-        s.model_copy(update={"note": "; ".join(filter(None, (s.note, saes[s.arm])))}) if s.arm in saes else s
-        for s in summaries
+        s.model_copy(update={"note": "; ".join(filter(None, (s.note, *notes.get(s.arm, ()))))}) for s in summaries
     )
 
 
@@ -301,7 +304,7 @@ def _summary(
         seed_sd=scores.reseed_sd(nested=suite.nested),
         normalised=_normalised(scores.score, floor, ceiling),
         secondary={
-            m: t.score for (m, arm), t in tables.items() if arm == scores.arm and m not in (suite.metric, ALIVE)
+            m: t.score for (m, arm), t in tables.items() if arm == scores.arm and m not in (suite.metric, ALIVE, STEP)
         },
         l0=float(np.mean([fact.l0 for fact in facts])) if facts else None,
         dead_share=float(np.mean([fact.dead_share for fact in facts])) if facts else None,

@@ -49,6 +49,9 @@ class SuiteDesign:
     sampled: bool = False
     """Whether items are drawn anew from each SAE: latents. Items of different SAEs are then no pairs; SAEs are the
     replicates, standardised to the trained SAE's mix over clusters, which are strata of firing rate."""
+    trials: bool = False
+    """Whether each SAE is tried several times, with luck that is the trial's and not the SAE's: masks that are trained.
+    A given SAE is then no better known than its trials agree; trials are named at the end of items (`scores.TRIAL`)."""
     control_metric: str = ""
     """Metric in which `must_lose` controls must lose, where the primary one cannot tell; `must_equal` is then held in
     the primary metric alone. Empty: the primary metric and every metric."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+TRIAL = "#"
+"""What stands between an item and its trial, where a suite tries each SAE several times with luck of its own."""
+
 COLUMNS = ("suite", "metric", "item", "cluster", "arm", "seed", "value")
 
 

@@ -50,6 +50,7 @@ def crossed_t(
     claim: Claim = "artefact",
     alpha: float = 0.05,
     new_draw: bool = False,
+    trials: bool = False,
 ) -> CrossedT:
     """Difference of two arms with clusters and seeds both random.
 
@@ -57,7 +58,7 @@ def crossed_t(
     − MS_error/(G K), never below the larger single component. With one trained seed this equals
     (MS_cluster + MS_seed − MS_error)/(G K) of X[g, s] = trained_g − baseline_gs (METHOD section 5.2; Owen 2007
     for the crossed layout, Satterthwaite 1946 for the degrees of freedom). A recipe claim adds the same two
-    terms of the trained arm; an artefact claim takes the trained SAEs as they are.
+    terms of the trained arm; an artefact claim takes the trained SAEs as they are, but not the luck of their trials.
 
     Args:
         trained: Cluster means, shape (clusters, trained seeds).
@@ -65,9 +66,11 @@ def crossed_t(
         claim: Whether the trained SAEs are fixed ("artefact") or a sample of a recipe ("recipe").
         alpha: One-sided level; the interval covers 1 − 2 alpha.
         new_draw: Whether `trained` is one more draw from the baseline's own seeds (a prediction interval).
+        trials: Whether the columns of `trained` are trials of fixed SAEs, a sample like the baseline's seeds; that
+            they may differ by SAE too makes the interval of an artefact claim wider, not narrower.
 
     Returns:
-        The estimate with its interval. The interval is None with one cluster, one baseline seed, or fewer
+        The estimate with its interval. The interval is None with one cluster, one baseline seed, one trial, or fewer
         than RECIPE_SEEDS trained seeds for a recipe: a variance is then unknown, and unknown is not zero.
 
     Raises:
@@ -76,10 +79,10 @@ def crossed_t(
     _validate(trained, baseline)
     (G, T), K = trained.shape, baseline.shape[1]
     difference = trained.mean(axis=1) - baseline.mean(axis=1)
-    if G < 2 or K < 2 or (claim == "recipe" and T < RECIPE_SEEDS):
+    if G < 2 or K < 2 or (claim == "recipe" and T < RECIPE_SEEDS) or (trials and T < 2):
         return CrossedT(float(difference.mean()), None, None, None, None, None)
     variance, error = seed_mean_squares(baseline)
-    trained_squares = seed_mean_squares(trained) if claim == "recipe" else (0.0, 0.0)
+    trained_squares = seed_mean_squares(trained) if claim == "recipe" or trials else (0.0, 0.0)
     parts = Components(
         G,
         K,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..scores import TRIAL
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
@@ -34,6 +36,14 @@ class ArmScores:
     def clusters(self) -> npt.NDArray[np.float64]:
         """Cluster means, shape (clusters, seeds): items averaged inside clusters, whatever their number."""
         return self.items.groupby(level="cluster", sort=True).mean().to_numpy(dtype=np.float64)
+
+    @cached_property
+    def trials(self) -> npt.NDArray[np.float64]:
+        """Cluster means of every trial, shape (clusters, seeds x trials); one trial where items name none."""
+        cluster, item = (self.items.index.get_level_values(level) for level in ITEM)
+        trial = item.str.extract(f"{TRIAL}([^{TRIAL}]*)$", expand=False).fillna("")
+        columns = self.items.groupby([cluster, trial], sort=True).mean().unstack()
+        return columns.dropna(axis=1, how="all").to_numpy(dtype=np.float64)
 
     @property
     def score(self) -> float:

@@ -45,7 +45,10 @@ def test_a_baseline_named_twice_is_run_once():
 
 def test_required_arms_are_the_nulls_of_what_a_suite_reads():
     plan = make_plan(settings(baselines=["frozen_decoder", "frozen_decoder@cov", "soft_frozen", "frozen_encoder"]))
-    reconstruction, probing, autointerp = make_design(plan, list(suite_classes().values())).suites
+    designs = {suite.suite: suite for suite in make_design(plan, list(suite_classes().values())).suites}
+    reconstruction, probing, autointerp, editing = map(
+        designs.get, ("reconstruction", "sparse_probing", "autointerp", "causal_editing")
+    )
     assert reconstruction.required == ("frozen_decoder@iso", "frozen_decoder@cov", "random")
     assert probing.required == ("frozen_encoder@iso", "random")
     assert set(probing.shown) == {"frozen_decoder@iso", "frozen_decoder@cov", "soft_frozen@0.8"}
@@ -54,6 +57,8 @@ def test_required_arms_are_the_nulls_of_what_a_suite_reads():
     assert probing.must_equal == ("permuted_decoder",)
     assert (autointerp.required, autointerp.must_equal) == (probing.required, probing.must_equal)
     assert (autointerp.sampled, probing.sampled) == (True, False)
+    assert (editing.required, editing.must_lose) == (reconstruction.required, reconstruction.must_lose)
+    assert (editing.trials, reconstruction.trials) == (True, False)
 
 
 def test_margins_are_those_of_method():
@@ -62,6 +67,7 @@ def test_margins_are_those_of_method():
         "reconstruction": 0.02,
         "sparse_probing": 0.02,
         "autointerp": 0.02,
+        "causal_editing": 0.02,
     }
 
 
@@ -110,8 +116,12 @@ def test_config_hash_depends_on_every_setting():
         old = getattr(base, name)
         return given[name] if name in given else old + 1 if isinstance(old, int | float) else f"{old}-other"
 
-    hashes = {config_hash(base.model_copy(update={name: other(name)})) for name in Settings.model_fields}
-    assert len(hashes | {config_hash(base)}) == len(Settings.model_fields) + 1
+    # What a second judge says enters no score: it makes no other check.
+    second = {"second_judge", "second_judge_url", "second_share"}
+    deciding = set(Settings.model_fields) - second
+    hashes = {config_hash(base.model_copy(update={name: other(name)})) for name in deciding}
+    assert len(hashes | {config_hash(base)}) == len(deciding) + 1
+    assert {config_hash(base.model_copy(update={name: other(name)})) for name in second} == {config_hash(base)}
 
 
 @pytest.mark.parametrize("what", ["suites", "baselines", "controls", "architectures", "profiles", "settings"])

@@ -1,0 +1,1 @@
+"""Causal editing: RAVEL, item by item, on any language model of `transformers`."""

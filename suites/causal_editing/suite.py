@@ -1,0 +1,311 @@
+"""The suite `causal_editing`: swap the latents of one attribute between two entities, and see what the model says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from ...results.scores import TRIAL, Row
+from ..suite import NotMeasurable, SuiteContext
+from .coded import Coded, code
+from .controls import equal_norm_edit, random_mask_like
+from .das import swapped, train_subspace
+from .editor import Editor
+from .known import Known, know
+from .mdbm import Wanted, edited, train_mask
+from .pairs import Pair, Task, draw_tasks, pairs_of
+from .ravel import RavelData, load_ravel
+from .trial import Trial, first_token_rows, rows_of_items
+
+if TYPE_CHECKING:
+    from sae_lens.saes.sae import SAE
+
+    from ..site import Site
+
+Rows = Float[torch.Tensor, "pairs d_in"]
+ErrorTerm = Literal["dropped", "kept"]
+
+_SUBSPACE_LR = 0.01
+"""Step of the subspace: it starts at random and has to turn, where a mask only has to take a side."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How masks are learned and tried."""
+
+    n_train: int = 512
+    """Pairs for each attribute, half cause and half isolation."""
+    n_sources: int = 2
+    """Sources for each base entity in the test."""
+    masks: int = 1
+    """Masks for each SAE and attribute, each with an order of pairs of its own."""
+    epochs: int = 2
+    """Passes through the pairs, as in SAEBench."""
+    lr: float = 0.001
+    """Step size of Adam, as in SAEBench."""
+    batch_size: int = 32
+    """Pairs per step."""
+    n_tokens: int = 4
+    """Tokens of an answer."""
+    error: ErrorTerm = "dropped"
+    """What happens to what the SAE leaves of the base's activation; SAEBench drops it."""
+
+
+class CausalEditing:
+    """RAVEL: change one attribute of an entity without changing the others, by swapping latents at its last token.
+
+    For each attribute a mask over latents learns on some entities (multi-task differential binary masking) and is
+    tried on others, by other templates. `cause` is 1 where the edited model answers with the source's value of the
+    attribute, `isolation` where it still answers with the base's value of another one; `disentangle`, the primary
+    metric, is the mean of the two for each (attribute, base entity, source entity).
+
+    References: `identity` edits nothing (cause 0, isolation 1: the floor, about .5); `patch` puts the source's whole
+    activation in (the ceiling of cause); `subspace` swaps a subspace that was learned with the same pairs (distributed
+    alignment search: the ceiling of both). `first_token_random_latents` and `first_token_random_direction` are the
+    same SAE's edits by a random mask of the same size, and of the same length in a random direction, beside
+    `first_token`.
+    """
+
+    name = "causal_editing"
+    metric = "disentangle"
+    reads: Literal["encoder", "both"] = "both"
+    unit = "item = (attribute, base entity, source entity), cluster = base entity, trial = mask"
+    margin = 0.02
+    note = (
+        "masks learn on other entities and templates than they are tried on; only what the model answers correctly is "
+        "edited; a source differs from its base in every attribute"
+    )
+    floor, chance, ceiling = "@identity", "identity", "subspace"
+    exploratory: tuple[str, ...] = (
+        *("cause", "isolation", "first_token", "first_token_random_latents", "first_token_random_direction"),
+    )
+    metrics: tuple[str, ...] = (metric, *exploratory, "cause_logit_difference", "isolation_logit_difference")
+    trials = True
+    costly = True
+    version = 1
+
+    def __init__(
+        self, site: Site, data: RavelData, *, n_entities: int, lesson: Lesson | None = None, seed: int = 0
+    ) -> None:
+        """Fix what is edited.
+
+        Args:
+            site: the model and the place of the edit.
+            data: entities, attributes and templates.
+            n_entities: how many of the entities the model is asked about, from the first.
+            lesson: how masks are learned and tried.
+            seed: decides which pairs are drawn, and the masks' luck.
+        """
+        self.site, self.data, self.n_entities = site, data, n_entities
+        self.lesson, self.seed = lesson or Lesson(), seed
+
+    @classmethod
+    def build(cls, context: SuiteContext) -> CausalEditing:
+        """Make the suite of a check.
+
+        Raises:
+            ValueError: for data that cannot be had or are not RAVEL's.
+        """
+        options = context.options
+        lesson = Lesson(
+            n_train=options["editing_pairs"],
+            n_sources=options["editing_sources"],
+            masks=options["masks"],
+            error=options["error_term"],
+        )
+        n = options["editing_entities"]
+        return cls(context.site, _data(options), n_entities=n, lesson=lesson, seed=options["seed"])
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse what cannot run, before anything is loaded.
+
+        Raises:
+            ValueError: a package is missing, or the data cannot be had or are not RAVEL's.
+        """
+        if find_spec("sae_bench") is None:
+            raise ValueError("causal_editing judges answers by SAEBench's rule; pip install 'sae-sanity[saebench]'")
+        _data(options)
+
+    @classmethod
+    def clusters(cls, options: Mapping[str, Any]) -> int:
+        """Return about how many base entities are tried: the demo's model knows two cities of three, and half are tried."""
+        return max(2, options["editing_entities"] // 3)
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything that decides the numbers, for the cell's key."""
+        return {
+            "data": self.data.sha256,
+            "n_entities": self.n_entities,
+            "lesson": asdict(self.lesson),
+            "seed": self.seed,
+        }
+
+    def references(self) -> tuple[str, ...]:
+        """Return the names of the edits that need no SAE."""
+        return ("identity", "patch", "subspace")
+
+    def measure(self, sae: SAE[Any], site: Site, rng: np.random.Generator) -> list[Row]:
+        """Learn and try masks for one SAE.
+
+        Raises:
+            NotMeasurable: when the model knows too little.
+        """
+        tasks = self._tasks  # first: where the model knows nothing there is nothing to encode
+        coded = code(sae, self._editor.clean())
+        return [
+            row
+            for number, task in enumerate(tasks)
+            for mask in range(self.lesson.masks)
+            for row in self._try(coded, task, self._generator(number, mask), f"{TRIAL}{mask}")
+        ]
+
+    def measure_reference(self, name: str, site: Site, rng: np.random.Generator) -> list[Row]:
+        """Try an edit that needs no SAE, as often as a mask is.
+
+        Raises:
+            NotMeasurable: when the model knows too little.
+        """
+        tasks, rows = self._tasks, []
+        clean = self._editor.clean()
+        for number, task in enumerate(tasks):
+            for trial in range(self.lesson.masks):
+                edit = self._reference(name, task, clean, self._generator(number, trial))
+                tried = self._trial().answers(pairs_of(task.test), edit)
+                rows += rows_of_items(task.test, tried, f"{TRIAL}{trial}")
+        return rows
+
+    def notes(self) -> tuple[str, ...]:
+        """What the model knew, and what is left to be edited."""
+        counts = ", ".join(f"{name} {right} of {n}" for name, (right, n) in self._known.counts().items())
+        tried = {item.base for task in self._tasks for item in task.test}
+        learnt = {self._known.right[pair.base].prompt.entity for task in self._tasks for pair in task.train}
+        items = ", ".join(f"{task.attribute} {len(task.test)}" for task in self._tasks)
+        way = self._editor.why_plain
+        return (
+            f"causal_editing: prompts answered correctly: {counts}",
+            f"causal_editing: masks learn on {len(learnt)} entities and are tried on {len(tried)} others",
+            f"causal_editing: items: {items}",
+            f"causal_editing: the SAE's error term is {self.lesson.error}",
+            *([f"causal_editing: every layer and token is run, because {way}"] if way else []),
+        )
+
+    def _try(self, coded: Coded, task: Task, generator: torch.Generator, suffix: str) -> Iterator[Row]:
+        """Learn one mask and try it, beside two edits that should do worse."""
+        lesson, error = self.lesson, coded.error if self.lesson.error == "kept" else None
+        mask = train_mask(
+            coded.runs(self._editor),
+            _wanted(task.train),
+            coded.codes,
+            coded.decode,
+            epochs=lesson.epochs,
+            lr=lesson.lr,
+            batch_size=lesson.batch_size,
+            generator=generator,
+            error=error,
+        )
+        trial, pairs = self._trial(), pairs_of(task.test)
+        edit = _Swap(coded, mask, error)
+        yield from rows_of_items(task.test, trial.answers(pairs, edit), suffix)
+        clean = self._editor.clean()[[pair.base for pair in pairs]]
+        live = (coded.codes != 0).any(0)
+        controls = {
+            "random_latents": _Swap(coded, random_mask_like(mask & live, live, generator), error)(pairs),
+            "random_direction": equal_norm_edit(clean, edit(pairs), generator),
+        }
+        for name, rows in controls.items():
+            first, _ = trial.first_tokens(pairs, rows)
+            yield from first_token_rows(f"first_token_{name}", task.test, first, suffix)
+
+    def _reference(
+        self, name: str, task: Task, clean: Float[torch.Tensor, "n d_in"], generator: torch.Generator
+    ) -> Callable[[Sequence[Pair]], Rows]:
+        if name == "identity":
+            return lambda pairs: clean[[pair.base for pair in pairs]]
+        if name == "patch":
+            return lambda pairs: clean[[pair.source for pair in pairs]]
+        lesson = self.lesson
+        subspace = train_subspace(
+            self._editor,
+            _wanted(task.train),
+            clean,
+            epochs=lesson.epochs,
+            lr=_SUBSPACE_LR,
+            batch_size=lesson.batch_size,
+            generator=generator,
+        )
+        return lambda pairs: swapped(
+            clean[[pair.base for pair in pairs]], clean[[pair.source for pair in pairs]], subspace
+        )
+
+    def _trial(self) -> Trial:
+        return Trial(self._editor, self.site.tokenizer, self._known, self.lesson.n_tokens)
+
+    def _generator(self, task: int, mask: int) -> torch.Generator:
+        """Luck of one mask: the same for every SAE."""
+        state = np.random.SeedSequence([self.seed, task, mask]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+    @cached_property
+    def _known(self) -> Known:
+        try:
+            return know(self.site, self.data, n_entities=self.n_entities, n_tokens=self.lesson.n_tokens)
+        except ValueError as error:
+            raise NotMeasurable(str(error)) from None
+
+    @cached_property
+    def _tasks(self) -> tuple[Task, ...]:
+        lesson = self.lesson
+        try:
+            return draw_tasks(self._known, n_train=lesson.n_train, n_sources=lesson.n_sources, seed=self.seed)
+        except ValueError as error:
+            raise NotMeasurable(str(error)) from None
+
+    @cached_property
+    def _editor(self) -> Editor:
+        editor = Editor(self.site, [each.prompt for each in self._known.right])
+        try:
+            editor.logits([0], editor.clean()[:1])
+        except Exception as error:  # of any kind: a hook may be any module of any model
+            why = " ".join(str(error).split())[:200]
+            raise NotMeasurable(f"the model cannot be edited at {self.site.hook_name!r}: {why}") from None
+        return editor
+
+
+@dataclass(frozen=True)
+class _Swap:
+    """The edit of a mask: what the SAE makes of the base, with the mask's latents from the source."""
+
+    coded: Coded
+    mask: Bool[torch.Tensor, " d_sae"]
+    error: Float[torch.Tensor, "n d_in"] | None
+
+    def __call__(self, pairs: Sequence[Pair]) -> Rows:
+        base, source = [pair.base for pair in pairs], [pair.source for pair in pairs]
+        codes, error = self.coded.codes, None if self.error is None else self.error[base]
+        with torch.no_grad():
+            rows = edited(codes[base], codes[source], self.mask, self.coded.decode, error)
+            return self.coded.activations(base, rows)
+
+
+def _wanted(pairs: Sequence[Pair]) -> Wanted:
+    return Wanted(
+        tuple(pair.base for pair in pairs), tuple(pair.source for pair in pairs), tuple(pair.token for pair in pairs)
+    )
+
+
+def _data(options: Mapping[str, Any]) -> RavelData:
+    if where := options["ravel"]:
+        return load_ravel(where, options["ravel_entity"])
+    from .facts import CITY, COUNTRY, city_facts, country_facts
+
+    if (kind := options["ravel_entity"]) not in (CITY, COUNTRY):
+        raise ValueError(f"ravel_entity is {kind!r}; there are packaged facts of {CITY} and {COUNTRY} alone")
+    return city_facts(options["editing_entities"]) if kind == CITY else country_facts()
