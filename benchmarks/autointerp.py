@@ -79,7 +79,7 @@ class Instant(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
 
@@ -129,7 +129,7 @@ def ours(suite: AutoInterp, saes: list[SAE], latents: int) -> tuple[float, float
     return seconds, suite.judging.spent.questions / asking, process.memory_info().rss / 2**30
 
 
-def theirs(sae: SAE, model: object, tokens: torch.Tensor, latents: int) -> None:
+def theirs(sae: SAE, model: HookedTransformer, tokens: torch.Tensor, latents: int) -> None:
     config = AutoInterpEvalConfig(
         model_name="any", n_latents=latents, llm_batch_size=32, llm_dtype="float32", total_tokens=tokens.numel()
     )

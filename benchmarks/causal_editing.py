@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
+from typing import Any, cast
 from unittest.mock import patch
 
 import numpy as np
@@ -31,6 +32,7 @@ from sae_bench.evals.ravel.eval_config import RAVELEvalConfig
 from sae_bench.sae_bench_utils import activation_collection
 from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
+from torch.utils.data import DataLoader
 
 from sae_sanity.suites.causal_editing.coded import code
 from sae_sanity.suites.causal_editing.editor import Editor
@@ -52,7 +54,7 @@ def make_sae(seed: int, d_in: int) -> TopKSAE:
     sae = TopKSAE(TopKSAEConfig(d_in=d_in, d_sae=D_SAE, k=32, metadata=metadata))
     rows = torch.nn.functional.normalize(torch.randn(D_SAE, d_in, generator=torch.Generator().manual_seed(seed)), dim=1)
     sae.load_state_dict(sae.state_dict() | {"W_dec": rows, "W_enc": rows.T.contiguous()})
-    sae.cfg.hook_layer = LAYER  # where SAEBench looks
+    vars(sae.cfg)["hook_layer"] = LAYER  # where SAEBench looks
     return sae.requires_grad_(False)
 
 
@@ -100,7 +102,8 @@ def theirs(site: Site, known: Known, task: Task, pairs: list[Pair], sae: TopKSAE
         test = ravel.create_dataloader_from_pairs(_tuples(known, task, pairs), site.model, config)
         start = time.perf_counter()
         trained = mdbm.train_mdbm(site.model, tokenizer, config, sae.to(site.model.dtype), train, test)
-        scores = intervention.generate_batched_interventions(site.model, trained, tokenizer, test, N_TOKENS)
+        loader = cast("DataLoader[Any]", test)  # a list of batches, as SAEBench itself passes it
+        scores = intervention.generate_batched_interventions(site.model, trained, tokenizer, loader, N_TOKENS)
     return time.perf_counter() - start, scores
 
 

@@ -45,6 +45,7 @@ from .targets import locate
 
 if TYPE_CHECKING:
     from ..baselines.wrap import Artefact
+    from ..suites.judges.budget import Spent
     from .targets import Located
 
 
@@ -73,8 +74,8 @@ class Run:
     """The settings as given."""
     progress: Progress
     """Told about every stage."""
-    limits: Limits
-    """What may be spent on a judge."""
+    spent: Spent
+    """What judges have used and may use, over all SAEs of the command."""
 
 
 def results_folder(settings: Settings) -> Path:
@@ -192,14 +193,14 @@ def run_check(
         settings: the resolved settings.
         folder: results folder; None for the default one.
         progress: told about every stage.
-        limits: what may be spent on a judge.
+        limits: what may be spent on judges, over all SAEs.
 
     Raises:
         UsageError: for bad input; nothing has been written then.
         StoreError: for a results folder that belongs to another configuration or cannot be written.
     """
     tasks, skips = find_tasks(settings)
-    folder, run = folder or results_folder(settings), Run(settings, progress, limits or Limits())
+    folder, run = folder or results_folder(settings), Run(settings, progress, (limits or Limits()).spent())
     if len(tasks) == 1 and not skips:
         return _run_task(tasks[0], run, folder)
     return _run_several(tasks, skips, run, folder)
@@ -238,7 +239,7 @@ def _record(task: Task, subject: Subject | None, run: Run, folder: Path) -> RunR
     if subject is None:
         manifest = make_manifest(settings, command, {}, (), task.recipe)
         return RunRecord(settings.target, Design((), recipe=plan.recipe), (), manifest, plan.skipped)
-    with judging(settings, folder, run.limits, run.progress) as judge:
+    with judging(settings, folder, run.spent, run.progress) as judge:
         outcome = Runner(plan, subject, make_suites(settings, subject, judge), folder, run.progress).run()
     hashes = subject.hashes | {f"weights/{name}": value for name, value in outcome.hashes.items()}
     notes = (*subject.notes, *outcome.notes)

@@ -20,7 +20,7 @@ FLAGS = frozenset(
     (
         *("sae_id", "model", "texts", "suites", "baselines", "architecture", "hook_name", "seeds", "random_seeds"),
         *("tokens", "d_sae", "l0", "tau", "profile", "device", "seed", "baselines_from"),
-        *("judge", "judge_url", "latents"),
+        *("judge", "judge_url", "latents", "second_judge", "second_judge_url"),
     )
 )
 """Settings with a flag of their own; the others are given as `--set NAME=VALUE`."""
@@ -95,18 +95,46 @@ class Settings(BaseModel):
     """Judge of `autointerp`: `local`, `token_statistics`, or a model of the server at `judge_url`."""
     judge_url: str = ""
     """Address of an OpenAI-compatible server, without a key in it; empty for OpenAI's own."""
+    second_judge: str = ""
+    """Judge that is asked a share of the same, to see whether two agree; like `judge`, and empty for none."""
+    second_judge_url: str = ""
+    """Address of its server, without a key in it; empty for OpenAI's own. Its key is in SECOND_JUDGE_API_KEY."""
+    second_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the latents that it is asked about."""
     latents: Annotated[int, Field(ge=2)]
     """Latents of every SAE that the judge is asked about."""
     detection_examples: Annotated[int, Field(ge=4, multiple_of=2)]
     """Texts per latent in which the judge looks for it, half of them with it (the paper took 100)."""
+    early_stop: bool = False
+    """Whether `autointerp` asks about latents step by step and stops where the anytime-valid interval decides."""
     hard_negatives: bool = False
     """Whether texts without the latent are neighbours of texts with it, instead of random ones."""
+    ravel: str = ""
+    """Data of `causal_editing` in RAVEL's layout: a folder or hub dataset; empty for packaged facts about cities."""
+    ravel_entity: str = "city"
+    """Kind of entity in that data."""
+    editing_entities: Annotated[int, Field(ge=16)]
+    """Entities that the model is asked about; those that it knows are edited."""
+    editing_pairs: Annotated[int, Field(ge=16)]
+    """Pairs from which a mask learns which latents carry an attribute."""
+    editing_sources: Count = 1
+    """Entities with which each one is edited in the test."""
+    masks: Count
+    """Masks for each SAE and attribute: a given SAE needs two, or its mask's luck is not known."""
+    error_term: Literal["dropped", "kept"] = "dropped"
+    """What happens to an SAE's reconstruction error where it edits; SAEBench drops it."""
     device: str = "cpu"
     """Torch device."""
     baselines_from: str = ""
     """Folder or hf:// path of baselines that somebody has trained; empty to train them, or reuse one's own."""
 
     _given: frozenset[str] = PrivateAttr(frozenset())
+    _from_file: frozenset[str] = PrivateAttr(frozenset())
+
+    @property
+    def from_file(self) -> frozenset[str]:
+        """Names whose value is from a configuration file, which may be a stranger's: no flag or variable gave it."""
+        return self._from_file
 
     @property
     def given(self) -> frozenset[str]:
@@ -159,7 +187,8 @@ def resolve(
     default = Path(FILE_NAME)
     from_file = read_file(config) if config else read_file(default) if default.exists() else {}
     given = {k: v for k, v in flags.items() if v is not None}
-    merged = from_file | read_environment(os.environ if environ is None else environ) | given
+    nearer = read_environment(os.environ if environ is None else environ) | given
+    merged = from_file | nearer
     profile = merged.get("profile", "demo")
     if profile not in PROFILES:
         raise unknown("profile", str(profile), PROFILES)
@@ -168,6 +197,7 @@ def resolve(
     except ValidationError as error:
         raise _explain(error) from None
     settings._given = frozenset(merged) - {"target", "profile"}
+    settings._from_file = frozenset(from_file) - frozenset(nearer)
     return settings
 
 

@@ -19,6 +19,7 @@ from .record import LATENTS
 
 if TYPE_CHECKING:
     from ..results.scores import Row
+    from ..results.stopping import StoppingRule
     from ..suites.suite import JointSuite, Together
     from .plan import ArmSeed
     from .run import Cell
@@ -38,6 +39,8 @@ class Joint:
     """Results folder."""
     seed: int
     """Base seed of the check."""
+    decided: StoppingRule | None = None
+    """Says after some of the questions whether they are enough; None where all are asked."""
 
     def measure(self, store: Store, rows_of: Callable[[Cell, Sequence[Row]], list[Any]]) -> Skip | None:
         """Measure every SAE at once and write all cells.
@@ -49,7 +52,10 @@ class Joint:
         saes = [cell for cell in self.cells if not cell.reference]
         loaders = [partial(self.load, cell.sae) for cell in saes]
         try:
-            found = self.suite.measure_together(loaders, np.random.default_rng(self.seed))
+            rng = np.random.default_rng(self.seed)
+            # The argument came later: a suite of another package need not know it.
+            how = {"decided": self.decided} if self.decided else {}
+            found = self.suite.measure_together(loaders, rng, **how)
         except (JudgeUnavailable, BudgetSpent) as error:
             return Skip(what=saes[0].suite.name, reason=str(error))
         self._look(saes, found)

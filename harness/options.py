@@ -43,6 +43,8 @@ SETTING_FLAGS: dict[str, Any] = {
     "profile": _text("smoke, demo or release."),
     "judge": _text("Judge of autointerp: local, token_statistics, or a model; the key is in the environment."),
     "judge_url": _text("Address of the judge's OpenAI-compatible server (default: OpenAI's).", "URL"),
+    "second_judge": _text("Another judge for a share of the latents, to see whether two agree; it enters no score."),
+    "second_judge_url": _text("Address of its server (default: OpenAI's); its key is in SECOND_JUDGE_API_KEY.", "URL"),
     "latents": _text("Latents of every SAE that the judge is asked about.", "INTEGER"),
     "device": _text("Torch device."),
     "seed": _text("Base seed.", "INTEGER"),

@@ -30,6 +30,7 @@ FILE = "run.json"
 SEVERAL = "saes.json"
 LATENTS = "latents"
 """Folder of what people may look at, a file for each cell."""
+_NO_VERDICT = frozenset({"second_judge", "second_judge_url", "second_share"})
 RULE_VERSION = 2
 """Raised when a change of `results/` or of which arms are nulls can change a verdict."""
 PACKAGES = (
@@ -101,8 +102,10 @@ def identity(settings: Settings) -> dict[str, Any]:
     if synthetic.SUITE in settings.suites:
         margins[synthetic.SUITE] = [METRIC, MARGIN]
     rule = {"alpha": ALPHA, "l0_tolerance": L0_TOLERANCE, "version": RULE_VERSION, "margins": margins}
+    # A second judge enters no score: a check that is given one goes on with the answers that it has.
+    shown = {name: value for name, value in settings.model_dump(mode="json").items() if name not in _NO_VERDICT}
     # A value that was given wins over what an SAE says of itself, the same value by default does not.
-    return settings.model_dump(mode="json") | {"rule": rule, "given": overrides(settings)}
+    return shown | {"rule": rule, "given": overrides(settings)}
 
 
 def overrides(settings: Settings) -> list[str]:

@@ -12,8 +12,9 @@ import numpy as np
 from ..results.design import Design
 from ..results.outcome import Skip
 from ..results.scores import Row, Score
+from ..results.stopping import StoppingRule, stopping_rule
 from ..results.store import Store, content_key
-from ..suites.suite import JointSuite
+from ..suites.suite import JointSuite, Noting, NotMeasurable
 from .arm_store import WEIGHTS, ArmStore
 from .arms import ArmMaker, Material
 from .design import make_design
@@ -86,14 +87,8 @@ class Runner:
         )
         facts = ArmMaker(self.plan, material, self.arms, self.progress).make()
         cells = list(self.cells())
-        missing = [cell for cell in cells if not self.store.has(cell.key)]
-        alone = [cell for cell in missing if not isinstance(cell.suite, JointSuite)]
-        self.progress.start(f"measuring {len(alone)} of {len(cells)} cells", len(alone))
-        for done, cell in enumerate(alone, 1):
-            self._measure(cell)
-            self.progress.advance(done)
-        self.progress.finish()
-        skipped = [skip for suite in self.suites if (skip := self._measure_together(suite, cells))]
+        skipped = self._measure_missing(cells)
+        skipped += [skip for suite in self.suites if (skip := self._measure_together(suite, cells))]
         design = make_design(self.plan, self.suites, facts)
         finished = tuple(cell.key for cell in cells if self.store.has(cell.key))
         notes = dict.fromkeys(
@@ -113,12 +108,36 @@ class Runner:
             for sae in saes:
                 yield self._cell(suite, sae, prints[sae], pool)
 
+    def _measure_missing(self, cells: Sequence[Cell]) -> list[Skip]:
+        """Measure what is not on disk, cell by cell; of a suite that cannot measure here nothing more is tried."""
+        missing = [cell for cell in cells if not self.store.has(cell.key) and not isinstance(cell.suite, JointSuite)]
+        skipped: dict[str, Skip] = {}
+        self.progress.start(f"measuring {len(missing)} of {len(cells)} cells", len(missing))
+        for done, cell in enumerate(missing, 1):
+            try:
+                if cell.suite.name not in skipped:
+                    self._measure(cell)
+            except NotMeasurable as error:
+                skipped[cell.suite.name] = Skip(what=cell.suite.name, reason=str(error))
+            self.progress.advance(done)
+        self.progress.finish()
+        return list(skipped.values())
+
     def _measure_together(self, suite: Suite, cells: Sequence[Cell]) -> Skip | None:
         own = tuple(cell for cell in cells if cell.suite is suite)
         if not isinstance(suite, JointSuite) or all(self.store.has(cell.key) for cell in own):
             return None
-        joint = Joint(suite, own, self.arms.load, self.store.folder, self.plan.settings.seed)
+        seed, rule = self.plan.settings.seed, self._stopping_rule(suite, own)
+        joint = Joint(suite, own, self.arms.load, self.store.folder, seed, rule)
         return joint.measure(self.store, scores_of)
+
+    def _stopping_rule(self, suite: Suite, cells: Sequence[Cell]) -> StoppingRule | None:
+        """What knows arms and margin, so that the suite need not; None where everything is asked."""
+        if not self.plan.settings.early_stop:
+            return None
+        design = make_design(self.plan, [suite])
+        arms = [cell.sae.arm for cell in cells if not cell.reference]
+        return stopping_rule(design.suites[0], arms, trained=design.trained, alpha=design.alpha)
 
     def _cell(self, suite: Suite, sae: ArmSeed, what: str, pool: str) -> Cell:
         ingredients = {
@@ -148,12 +167,13 @@ class Runner:
         else:
             rows = cell.suite.measure(cast("Any", self.arms.load(cell.sae)), site, rng)
         manifest = {"suite": cell.suite.name, "arm": cell.sae.arm, "seed": cell.sae.seed, "key": cell.key}
-        self.store.write(cell.key, scores_of(cell, rows), manifest)
+        notes = {"notes": list(cell.suite.notes())} if isinstance(cell.suite, Noting) else {}
+        self.store.write(cell.key, scores_of(cell, rows), manifest | notes)
 
 
 def measured_by(suite: Suite | type[Suite], plan: Plan) -> tuple[ArmSeed, ...]:
-    """The SAEs of a plan that a suite measures: one that asks a judge leaves out the controls that its gate ignores."""
-    if not is_joint(suite):
+    """The SAEs of a plan that a suite measures: one that costs much leaves out the controls that its gate ignores."""
+    if not (is_joint(suite) or getattr(suite, "costly", False)):
         return plan.saes()
     (design,) = make_design(plan, [suite]).suites
     ignored = set(plan.controls) - {*design.must_lose, *design.must_equal}

@@ -6,6 +6,7 @@ from math import ceil, log2
 from typing import TYPE_CHECKING
 
 from .outcome import Verdict
+from .sampled import coverage_of, percent
 from .stats.crossed import RECIPE_SEEDS
 from .verdict import FAILING
 
@@ -20,6 +21,12 @@ RELEASE_SEEDS = 5
 
 LEVEL = 0.05
 """Level of the p values that advice speaks of."""
+
+MUCH_OUTSIDE = 0.1
+"""Share of the latents that could be asked about, outside the firing rates that all arms have, that is said aloud."""
+
+UNLIKE_INELIGIBLE = 0.1
+"""Difference between trained and a baseline, in the share of alive latents that cannot be asked about, likewise."""
 
 ENOUGH_SEEDS = f"; {RECIPE_SEEDS} can"
 """End of the reason where seeds are all that a recipe's claim lacks."""
@@ -107,18 +114,49 @@ def _numbers(comparison: Comparison, level: float) -> str:
     e = comparison.estimate
     if e is None or e.lo is None or e.hi is None:
         return ""
-    interval = f"{100 * level:.0f} % interval {e.lo:+.4f} to {e.hi:+.4f}"
+    kind = "anytime-valid " if comparison.anytime else ""
+    interval = f"{kind}{100 * level:.0f} % interval {e.lo:+.4f} to {e.hi:+.4f}"
     return f" ({e.difference:+.4f}, {interval}, margin {comparison.margin:g})"
 
 
 def _suite_advice(suite: SuiteResult) -> list[str]:
-    lines = [f"{suite.label}: INVALID; {c.name}: {c.detail}." for c in suite.gate if not c.passed]
+    if failed := [f"{suite.label}: INVALID; {c.name}: {c.detail}." for c in suite.gate if not c.passed]:
+        # An assay that could not have told has compared nothing.
+        return failed
+    lines = _coverage_advice(suite)
     for comparison in suite.comparisons:
         if comparison.required and (line := _comparison_advice(comparison)):
             lines.append(f"{suite.label} vs {comparison.baseline}: {comparison.verdict.value}; {line}.")
     if suite.verdict is Verdict.BEATS and suite.p_holm is not None and suite.p_holm > LEVEL:
         lines.append(f"{suite.label}: the interval is above 0, but p over all suites (Holm) is {suite.p_holm:.3f}.")
         lines += _sign_advice(suite)
+    return lines
+
+
+def _coverage_advice(suite: SuiteResult) -> list[str]:
+    """What a comparison of sampled latents leaves out, where that is much or differs between arms."""
+    known = {arm.arm: found for arm in suite.arms if (found := coverage_of(arm.secondary))}
+    trained = next((known[arm.arm] for arm in suite.arms if arm.role == "trained" and arm.arm in known), None)
+    if trained is None:
+        return []
+    lines = []
+    if trained.outside > MUCH_OUTSIDE:
+        lines.append(
+            f"{suite.label}: of the SAE's latents that could be asked about {percent(trained.outside)} fire less or "
+            "more often than those of some other arm; the verdict says nothing of them."
+        )
+    unlike = [
+        f"{c.baseline} {percent(known[c.baseline].ineligible)}"
+        for c in suite.comparisons
+        if c.required
+        and c.baseline in known
+        and abs(known[c.baseline].ineligible - trained.ineligible) > UNLIKE_INELIGIBLE
+    ]
+    if unlike:
+        lines.append(
+            f"{suite.label}: of the SAE's alive latents {percent(trained.ineligible)} fire in too few or too many "
+            f"places to be asked about, of those of {', '.join(unlike)}; the verdict is about the others."
+        )
     return lines
 
 
@@ -144,6 +182,11 @@ def _comparison_advice(comparison: Comparison) -> str:
         return f"{found}; more data would not change that"
     if verdict is Verdict.INVALID:
         return comparison.reason
+    if comparison.anytime and comparison.estimate and comparison.estimate.lo is not None:
+        return (
+            f"{comparison.estimate.n_clusters} latents of each SAE were not enough for the anytime-valid interval; "
+            f"more latents or more baseline seeds (have {comparison.estimate.n_baseline}) would narrow it"
+        )
     if comparison.estimate is None or comparison.estimate.mde is None:
         units = "latents of each SAE" if comparison.sampled else "clusters"
         least = f"{RECIPE_SEEDS} worlds" if comparison.nested else f"two {units} and {RELEASE_SEEDS} baseline seeds"
@@ -205,7 +248,7 @@ def _seed_advice(suites: Sequence[SuiteResult]) -> list[str]:
 def _recipe_advice(suite: SuiteResult) -> str:
     """What a reader of the second claim must know; empty where there is nothing to add."""
     recipe = suite.recipe
-    if recipe is None:
+    if recipe is None or any(not check.passed for check in suite.gate):
         return ""
     if recipe.verdict is Verdict.INCONCLUSIVE and recipe.reason.endswith(ENOUGH_SEEDS):
         return f"{suite.label}: the recipe's claim: {recipe.reason} (--seeds)."

@@ -24,6 +24,7 @@ from .stats import (
 )
 from .stats.crossed import RECIPE_SEEDS
 from .stats.permutation import N_RESAMPLES
+from .stopped import stopped_estimate
 from .verdict import verdict_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from .design import ArmFacts
     from .stats import ArmScores, Claim
+    from .stopped import Steps
 
 
 def compare(
@@ -48,7 +50,9 @@ def compare(
     alpha: float = 0.05,
     n_resamples: int = N_RESAMPLES,
     nested: bool = False,
+    trials: bool = False,
     mix: Mapping[str, float] | None = None,
+    steps: Steps | None = None,
 ) -> Comparison:
     """Compare two arms item by item, with clusters and seeds random.
 
@@ -64,11 +68,13 @@ def compare(
         alpha: One-sided level.
         n_resamples: Sign patterns of the sign-flip test.
         nested: Whether seeds are starts nested in clusters: worlds are then the only sample.
+        trials: Whether every SAE has several trials, a sample of their own.
         mix: Share of each stratum in the SAE under test, where items are sampled from each SAE; else None.
+        steps: Scores of both arms step by step, where the asking was stopped by what it found; else None.
 
     Returns:
         The comparison. INVALID where the arms cannot be paired or L0 is unmatched, INCONCLUSIVE where a
-        variance is not known (one cluster, one baseline seed; nested: one world), each with the reason.
+        variance is not known (one cluster, one baseline seed, one trial; nested: one world), each with the reason.
     """
     claim = claim_of(trained, nested=nested)
 
@@ -83,16 +89,27 @@ def compare(
             estimate=estimate,
             nested=nested,
             sampled=mix is not None,
+            anytime=steps is not None,
             reason=reason,
         )
 
     if trained is None or baseline is None:
         return outcome(Verdict.INVALID, None, f"no scores of {arm if trained else 'the SAE under test'}")
-    if problem := mismatch(trained, baseline) if mix is None else incomparable(trained, baseline, mix):
+    if problem := _unpaired(trained, baseline, mix, steps):
         return outcome(Verdict.INVALID, None, problem)
-    if mix is None:
+    if steps is not None:
+        estimate = stopped_estimate(steps, claim=claim, margin=margin, alpha=alpha)
+    elif mix is None:
         estimate = estimate_of(
-            trained, baseline, claim=claim, margin=margin, rng=rng, alpha=alpha, n_resamples=n_resamples, nested=nested
+            trained,
+            baseline,
+            claim=claim,
+            margin=margin,
+            rng=rng,
+            alpha=alpha,
+            n_resamples=n_resamples,
+            nested=nested,
+            trials=trials,
         )
     else:
         estimate = sampled_estimate(trained, baseline, mix, claim=claim, margin=margin, rng=rng, alpha=alpha)
@@ -154,6 +171,7 @@ def estimate_of(
     alpha: float = 0.05,
     n_resamples: int = N_RESAMPLES,
     nested: bool = False,
+    trials: bool = False,
 ) -> Estimate:
     """The numbers of one comparison (METHOD section 5, 1-5) of two arms with the same items.
 
@@ -167,13 +185,19 @@ def estimate_of(
         n_resamples: Sign patterns of the sign-flip test.
         nested: Whether seeds are starts nested in clusters. The interval is then an ordinary paired t over worlds,
             starts averaged inside each: the spread of the world means already holds what starts add to it.
+        trials: Whether every SAE has several trials. They are averaged where seeds are a sample, for a seed's spread
+            holds theirs; SAEs that are taken as they are have them in place of seeds.
 
     Returns:
         The estimate; whatever needs an unknown variance is None.
     """
-    ours, theirs = trained.clusters, baseline.clusters
+    by_trial = trials and claim == "artefact" and not nested
+    ours, theirs = trained.trials if by_trial else trained.clusters, baseline.clusters
     differences = _rounded(ours.mean(axis=1) - theirs.mean(axis=1), max(np.abs(ours).max(), np.abs(theirs).max()))
-    result = paired_t(ours, theirs, alpha=alpha) if nested else crossed_t(ours, theirs, claim=claim, alpha=alpha)
+    if nested:
+        result = paired_t(ours, theirs, alpha=alpha)
+    else:
+        result = crossed_t(ours, theirs, claim=claim, alpha=alpha, trials=by_trial)
     parts, known = result.components, result.standard_error is not None and result.df is not None
     return Estimate(
         difference=result.estimate,
@@ -196,6 +220,13 @@ def estimate_of(
     )
 
 
+def _unpaired(trained: ArmScores, baseline: ArmScores, mix: Mapping[str, float] | None, steps: Steps | None) -> str:
+    """Why two arms cannot be compared; empty where they can."""
+    if steps is not None:
+        return "" if len(steps.trained) else f"{trained.arm} and {baseline.arm} have no step in common"
+    return mismatch(trained, baseline) if mix is None else incomparable(trained, baseline, mix)
+
+
 def _rounded(differences: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.float64]:
     """Differences with rounding noise set to 0: the means of 3 and of 5 equal scores may differ in a bit."""
     return np.where(np.abs(differences) <= 16 * np.finfo(float).eps * scale, 0.0, differences)
@@ -209,6 +240,8 @@ def _unknown(estimate: Estimate, *, nested: bool) -> str:
         return "one cluster: how scores vary between clusters is not known"
     if estimate.n_baseline < 2:
         return "one baseline seed: how much another seed would differ is not known"
+    if estimate.lo is None:
+        return "one trial of one SAE: how much another trial would differ is not known"
     return ""
 
 

@@ -84,7 +84,7 @@ class LatentSeen(Frozen):
     explanation: str | None
     """The judge's words; null where there are none."""
     detection: float | None
-    """Share of right answers in the balanced layout, chance .5; null where missing."""
+    """Balanced accuracy in the balanced layout, chance .5; null where missing."""
     saebench: float | None
     """The same in SAEBench's layout; null where missing."""
     missing: str = ""
@@ -96,8 +96,8 @@ class LatentSeen(Frozen):
 
     @property
     def score(self) -> float | None:
-        """The balanced score, or where it is missing SAEBench's."""
-        return self.detection if self.detection is not None else self.saebench
+        """The balanced score; None where it is missing: SAEBench's begins at .714 and is on no scale with it."""
+        return self.detection
 
     def shortened(self) -> LatentSeen:
         """With no more texts than are kept."""
@@ -165,7 +165,7 @@ def choose(seen: Iterable[LatentSeen], *, seed: int = 0, n_random: int = 1) -> t
         n_random: How many of these.
 
     Returns:
-        The rows; none without latents. A latent without a score can only be chosen at random.
+        The rows; none without latents. A latent without a balanced score can only be chosen at random.
     """
     given = tuple(seen)
     order = {arm: i for i, arm in enumerate(dict.fromkeys(one.arm for one in given))}

@@ -94,6 +94,9 @@ class Comparison(Frozen):
     """Whether seeds are starts nested in clusters: clusters are then worlds, the replicates of the recipe."""
     sampled: bool = False
     """Whether items are drawn anew from each SAE: latents, which are no pairs."""
+    anytime: bool = False
+    """Whether latents were asked about step by step until a verdict was there: interval and p are then anytime-valid,
+    `standard_error` and `df` are of the luck of the seeds alone, and `n_clusters` are steps."""
     reason: str = ""
     """Why there is no ordinary verdict: unmatched L0, one seed, missing rows."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from .stats import (
     tost,
     two_sample,
 )
+from .stopped import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from .stats import Claim, Latents, SaeMean
 
 ALIVE = "alive"
-"""Metric that gives the frequency mix of an SAE: item and cluster are a stratum, the value its alive latents."""
+"""Metric that gives the frequency mix of an SAE: item and cluster are a stratum, the value its eligible latents."""
 
 MISSING = "missing"
 """Metric that is 1 for a latent without an answer of the judge, else 0."""
+
+COVERAGE = ("dead_share", "ineligible_share", "outside_share")
+"""Metrics of a whole SAE: shares of its latents that no comparison is about."""
 
 UNREAD = ("sequence", "sequence_saebench")
 """Metrics with so many rows that they are stored for people and never analysed."""
@@ -49,7 +53,7 @@ def latents_of(scores: ArmScores) -> tuple[Latents, ...]:
 
 
 def mix_of(alive: ArmScores | None) -> dict[str, float]:
-    """Share of an arm's alive latents in each stratum: the mean over its SAEs, each of which counts once.
+    """Share of an arm's eligible latents in each stratum: the mean over its SAEs, each of which counts once.
 
     Args:
         alive: Scores of the metric `alive`; None where the arm has none.
@@ -145,10 +149,60 @@ def of_saes(scores: Scores, *, trained: str) -> Scores:
 
     Returns:
         The same tables with a single item each: the standardised mean; of references and of `missing` the plain mean;
-        of `alive` the sum over strata. An arm that shares no stratum with `trained` has its plain mean.
+        of `alive` the sum over strata. An arm that shares no stratum with `trained` has its plain mean, and so have all
+        that were asked step by step, whose steps follow the mean mix already.
     """
-    mix = mix_of(scores.get((ALIVE, trained)))
+    mix = {} if (STEP, trained) in scores else mix_of(scores.get((ALIVE, trained)))
     return {key: ArmScores(key[1], _one_item(key, table, mix)) for key, table in scores.items()}
+
+
+def percent(share: float) -> str:
+    """A share in whole percent."""
+    return f"{100 * share:.0f} %"
+
+
+class Coverage(NamedTuple):
+    """What part of an SAE's latents a comparison is about."""
+
+    dead: float
+    """Share of all latents that hardly fire."""
+    ineligible: float
+    """Share of the alive ones of which the texts do not have the windows to show."""
+    outside: float
+    """Share of the others that fire less or more often than those of some other arm."""
+
+    @property
+    def compared(self) -> float:
+        """Share of all latents that the comparison is about."""
+        return (1 - self.dead) * (1 - self.ineligible) * (1 - self.outside)
+
+    def __str__(self) -> str:
+        """A line for a report."""
+        return (
+            f"about {percent(self.compared)} of the latents: {percent(self.dead)} are dead, of the alive "
+            f"{percent(self.ineligible)} lack texts to show, of the rest {percent(self.outside)} fire at rates that "
+            "not all arms have"
+        )
+
+
+def coverage_of(values: Mapping[str, float | None]) -> Coverage | None:
+    """Read it from the means of `dead_share`, `ineligible_share` and `outside_share`, shares of all latents.
+
+    Returns:
+        None where one of the three is not known.
+    """
+    dead, ineligible, outside = (values.get(name) for name in COVERAGE)
+    if dead is None or ineligible is None or outside is None:
+        return None
+    alive, eligible = 1 - dead, 1 - dead - ineligible
+    return Coverage(dead, ineligible / alive if alive > 0 else 0.0, outside / eligible if eligible > 0 else 0.0)
+
+
+def coverage_note(scores: Scores, arm: str) -> str:
+    """What part of an arm's latents the comparison is about; empty where nobody has counted."""
+    means = {name: table.score for name in COVERAGE if (table := scores.get((name, arm))) is not None}
+    found = coverage_of(means)
+    return str(found) if found else ""
 
 
 def overlap_note(scores: ArmScores, mix: Mapping[str, float]) -> str:

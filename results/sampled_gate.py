@@ -6,7 +6,7 @@ answers that are missing where they are hard to give leave a selection behind.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -32,14 +32,19 @@ judge blurs it blurs in every arm: at .6 a fifth of any difference between arms 
 CHANCE = 0.5
 """Balanced accuracy of a judge that knows nothing."""
 
-SHUFFLED_ALPHA = 0.01
-"""Level at which shuffled labels count as above chance: at .05 one sound assay in twenty would be called invalid."""
+BLANK_ALPHA = 0.01
+"""Two-sided level at which answers where nothing can be found count as off chance: at .05 one sound assay in twenty
+would be called invalid."""
 
 MISSING_AT_MOST = 0.02
 """Share of latents without an answer above which a suite is incomplete (METHOD section 3)."""
 
-PLANTED, SHUFFLED = "planted", "shuffled"
-"""References: latents with known answers, and the same with labels that mean nothing."""
+PLANTED, SHUFFLED, NOTHING = "planted", "shuffled", "nothing"
+"""References: latents with known answers; their explanations beside texts whose labels mean nothing; latents that fire
+at random."""
+
+CHANCE_SD = "chance_sd"
+"""Metric of the last two: how far such an answer lies from chance where nothing tells the judge the labels."""
 
 
 def sampled_gate(
@@ -119,24 +124,31 @@ def check_off_floor(
 
 
 def check_judge(scores: Scores, metric: str, *, alpha: float) -> GateCheck:
-    """Whether the judge finds what is planted, and finds nothing where labels mean nothing.
+    """Whether the judge finds what is planted, and finds nothing where nothing can be found.
 
-    Its mean accuracy must be MIN_JUDGE at least with a one-sided t bound above chance; on shuffled labels the bound at
-    SHUFFLED_ALPHA must not be above chance.
+    Its mean accuracy must be MIN_JUDGE at least with a one-sided t bound above chance. Where labels mean nothing,
+    shuffled or of latents that fire at random, its mean must not be off chance on either side at BLANK_ALPHA, by a z
+    test: there the variance of each answer is known.
     """
-    planted, shuffled = (_values(scores, metric, name) for name in (PLANTED, SHUFFLED))
-    if planted is None or shuffled is None:
-        lacking = PLANTED if planted is None else SHUFFLED
-        return GateCheck(name="judge", passed=False, detail=f"no scores of @{lacking}: the judge was not on trial")
-    bound, leak = _lower(planted, alpha), _lower(shuffled, SHUFFLED_ALPHA)
-    able, blind = planted.mean() >= MIN_JUDGE and bound > CHANCE, leak <= CHANCE
+    planted = _values(scores, metric, PLANTED)
+    if planted is None:
+        return GateCheck(name="judge", passed=False, detail=_not_tried(PLANTED))
+    blanks = {name: _blank(scores, metric, name) for name in (SHUFFLED, NOTHING)}
+    if lacking := [name for name, blank in blanks.items() if blank is None]:
+        return GateCheck(name="judge", passed=False, detail=_not_tried(*lacking))
+    able = planted.mean() >= MIN_JUDGE and _lower(planted, alpha) > CHANCE
+    off = [name for name, blank in blanks.items() if blank and abs(blank.mean - CHANCE) > blank.limit]
     words = [] if able else ["the judge is near chance"]
-    words += [] if blind else ["shuffled labels are above chance: something tells the judge the answer"]
+    words += [f"off chance on {_BLANK[name]}: something tells the judge the answer" for name in off]
     words.append(
-        f"accuracy {planted.mean():.3f} on {len(planted)} planted latents (at least {bound:.3f}), "
-        f"{shuffled.mean():.3f} on shuffled labels; {_trial(scores)}"
+        f"accuracy {planted.mean():.3f} on {len(planted)} planted latents (at least {_lower(planted, alpha):.3f})"
     )
-    return GateCheck(name="judge", passed=bool(able and blind), detail="; ".join(words))
+    words += [
+        f"{blank.mean:.3f} on {blank.n} with {_BLANK[name]} (chance {CHANCE} ± {blank.limit:.3f})"
+        for name, blank in blanks.items()
+        if blank
+    ]
+    return GateCheck(name="judge", passed=bool(able and not off), detail="; ".join([*words, _trial(scores)]))
 
 
 def check_complete(scores: Scores, metric: str, *, trained: str, alpha: float) -> GateCheck:
@@ -216,6 +228,31 @@ def _values(scores: Scores, metric: str, reference: str) -> npt.NDArray[np.float
     """Every value of a reference; None where it has none."""
     found = scores.get((metric, f"@{reference}"))
     return None if found is None else found.items.stack().to_numpy(dtype=np.float64)
+
+
+class _Blank(NamedTuple):
+    """Answers where nothing can be found."""
+
+    mean: float
+    n: int
+    limit: float
+    """Distance from chance that is not surpassed but in BLANK_ALPHA of sound assays."""
+
+
+_BLANK = {SHUFFLED: "shuffled labels", NOTHING: "nothing to find"}
+
+
+def _blank(scores: Scores, metric: str, reference: str) -> _Blank | None:
+    values, sd = _values(scores, metric, reference), _values(scores, CHANCE_SD, reference)
+    if values is None or sd is None:
+        return None
+    error = float(np.sqrt((sd**2).sum())) / len(values)
+    # Beyond the z bound, no more than rounding: a judge that says the same of all texts has no variance.
+    return _Blank(float(values.mean()), len(values), float(stats.norm.isf(BLANK_ALPHA / 2)) * error + 1e-9)
+
+
+def _not_tried(*names: str) -> str:
+    return f"no scores of {', '.join(f'@{name}' for name in names)}: the judge was not on trial"
 
 
 def _lower(values: npt.NDArray[np.float64], alpha: float) -> float:

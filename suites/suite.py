@@ -24,9 +24,14 @@ GROUP = "sae_sanity.suites"
 BUILT_IN = (
     EntryPoint("reconstruction", f"{__package__}.reconstruction:Reconstruction", GROUP),
     EntryPoint("sparse_probing", f"{__package__}.sparse_probing:SparseProbing", GROUP),
+    EntryPoint("causal_editing", f"{__package__}.causal_editing.suite:CausalEditing", GROUP),
     EntryPoint("autointerp", f"{__package__}.autointerp.suite:AutoInterp", GROUP),
 )
 """The suites of this package; entry points rather than imports, so that naming a suite does not load torch."""
+
+
+class NotMeasurable(RuntimeError):  # noqa: N818  (a value in the report, named for what it is)
+    """A suite cannot measure what it is for, here: one line that says why. The check goes on and reports it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,10 @@ class Judging:
     """What was spent, and what may be; nothing is asked beyond it."""
     told: Callable[[str, int, int], None] = lambda stage, done, total: None
     """Told of every stage, and of every answer."""
+    second: Judge | None = None
+    """Another judge that is asked some of the same, to see whether two agree; its answers enter no score."""
+    second_share: float = 0.1
+    """Share of the items that it is asked about."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,29 @@ class Suite(Protocol):
         ...
 
 
+@runtime_checkable
+class Noting(Protocol):
+    """A suite with something to say of how it went, once it has measured."""
+
+    def notes(self) -> tuple[str, ...]:
+        """Return lines for the report."""
+        ...
+
+
+@runtime_checkable
+class Checking(Protocol):
+    """A suite that can say from the settings alone that it cannot run."""
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse what cannot run, before anything is loaded.
+
+        Raises:
+            ValueError: in one line, with what would help.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Together:
     """What a joint suite found, by the position of each SAE."""
@@ -143,8 +175,20 @@ class JointSuite(Protocol):
     is a `Suite`, but that it has neither `measure` nor `measure_reference`.
     """
 
-    def measure_together(self, saes: Sequence[Callable[[], SAE[Any]]], rng: np.random.Generator) -> Together:
-        """Measure SAEs that are known by their position alone, each loaded when it is asked for."""
+    def measure_together(
+        self,
+        saes: Sequence[Callable[[], SAE[Any]]],
+        rng: np.random.Generator,
+        decided: Callable[[Sequence[Sequence[float]]], bool] | None = None,
+    ) -> Together:
+        """Measure SAEs that are known by their position alone, each loaded when it is asked for.
+
+        Args:
+            saes: loads each.
+            rng: decides what is random.
+            decided: told the primary score of each step so far, of every SAE by position, it says whether that is
+                enough; None where everything is to be measured.
+        """
         ...
 
 

@@ -1,5 +1,6 @@
 """Statistics of METHOD section 5 that neither scipy nor statsmodels has whole. Pure functions of arrays."""
 
+from .anytime import Anytime, anytime
 from .components import Components
 from .crossed import Claim, CrossedT, crossed_t, paired_t
 from .effect import d_z, rank_superiority, superiority
@@ -20,6 +21,7 @@ from .two_sample import (
 )
 
 __all__ = [
+    "Anytime",
     "ArmScores",
     "Claim",
     "Components",
@@ -27,6 +29,7 @@ __all__ = [
     "Latents",
     "SaeMean",
     "TwoSample",
+    "anytime",
     "arm_scores",
     "benjamini_hochberg",
     "clusters_needed",

@@ -236,6 +236,17 @@ def mean_above(saes: Sequence[SaeMean], reference: float, *, alpha: float = 0.05
     return _interval(estimate, Sides(ours, nothing, saes[0].latents), scale=_scale(saes), alpha=alpha)
 
 
+def luck_of_seeds(trained: Sequence[SaeMean], baseline: Sequence[SaeMean]) -> Sides:
+    """The variance of a difference that the luck of the seeds accounts for.
+
+    Args:
+        trained: SAEs under test where they are a sample; none where they are taken as they are.
+        baseline: SAEs of the other arm, at least two.
+    """
+    ours = _side(trained, sample=True) if trained else Side(1, 0.0, 1.0, None)
+    return Sides(ours, _side(baseline, sample=True), round(float(np.mean([sae.latents for sae in baseline]))))
+
+
 def label_permutation(trained: Sequence[SaeMean], baseline: Sequence[SaeMean], *, rng: np.random.Generator) -> float:
     """One-sided permutation p of H0: the labels of the SAEs mean nothing; exact up to 9,999 assignments.
 

@@ -50,6 +50,8 @@ class Layout:
     def __post_init__(self) -> None:
         if self.buffer < 1 or self.n_balanced < 2 or self.n_balanced % 2 or min(self.n_top, self.n_weighted) < 1:
             raise ValueError(f"{self}: buffer and the windows shown must be positive, and n_balanced even")
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"{self}: threshold must be above 0 and below 1")
 
     @property
     def n_top(self) -> int:
@@ -60,6 +62,16 @@ class Layout:
     def n_weighted(self) -> int:
         """Windows drawn in proportion to the squared activation in all."""
         return self.n_weighted_generation + self.n_weighted_scoring
+
+    @property
+    def n_explained(self) -> int:
+        """Windows shown for the explanation."""
+        return self.n_top_generation + self.n_weighted_generation
+
+    @property
+    def half(self) -> int:
+        """Windows of either kind in the balanced layout."""
+        return self.n_balanced // 2
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,7 @@ def gather(
     text. The i-th latent of every SAE gets its random windows from the same place of the shared pool: the next
     `n_random`, and for the balanced layout the next ones in which it does not fire. The other balanced windows are
     spread evenly over the ranks of the activations, and share no token with each other or with one shown for the
-    explanation.
+    explanation. `windows.askable` says for which latents all of this is possible.
 
     Args:
         firings: of the chosen latents.
@@ -236,7 +248,7 @@ class _Windows:
 
     def balanced(self, split: _Split, pool: torch.Tensor, rng: np.random.Generator) -> tuple[Example, ...] | str:
         """Windows for the balanced layout, shuffled; or why there are too few."""
-        half = self.layout.n_balanced // 2
+        half = self.layout.half
         active = self._active(split, half, rng)
         if len(active) < half:
             return f"{len(active)} windows of {half} in which it fires are left apart from those explained"
@@ -287,11 +299,14 @@ class _Windows:
 
     def _active(self, split: _Split, n: int, rng: np.random.Generator) -> torch.Tensor:
         """Centres of activating windows of all strengths, without a token in common with one explained."""
-        cells = (self.inside > split.threshold).nonzero()
-        order = self.inside[cells[:, 0], cells[:, 1]].argsort(stable=True)
-        cells = cells[order[_spread(len(order), min(len(order), n * _CANDIDATES), rng)]]
+        every = (self.inside > split.threshold).nonzero()
+        order = self.inside[every[:, 0], every[:, 1]].argsort(stable=True)
+        cells = every[order[_spread(len(order), min(len(order), n * _CANDIDATES), rng)]]
         taken = torch.cat([split.top_generation, split.weighted_generation]).tolist()
         apart = _apart(cells[rng.permutation(len(cells))].tolist(), taken, 2 * self.layout.buffer)
+        if len(apart) < n:
+            # In a random order windows waste room; from left to right as many fit as can, which `askable` counts on.
+            apart = _apart(every.tolist(), taken, 2 * self.layout.buffer)
         values = self.inside[apart[:, 0], apart[:, 1]]
         return apart[values.argsort(stable=True)[_spread(len(apart), min(len(apart), n), rng)]]
 

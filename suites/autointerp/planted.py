@@ -5,30 +5,34 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
-
-from .latent import Example, Latent
 
 Documents = Sequence[Sequence[str]]
 """Decoded tokens of each document, in order."""
 Firing = list[np.ndarray]
 """For each document, whether each token fires: booleans of shape [n_tokens]."""
 
+Activations = list[np.ndarray]
+"""For each document, strengths in float32 of shape [n_tokens]; 0 where nothing fires."""
+Shortages = Callable[[Sequence[Activations]], Sequence[str]]
+"""Says of each of some latents why it cannot be asked about; empty where it can."""
+
 WEAKEST = 0.5
 """Strengths are uniform from here to 1, in no relation to the text: ties would leave nothing below the top examples."""
-N_WINDOWS = 60
-"""Firing windows that both layouts need: 15 for the explanation, 4 and most of 50 for detection."""
-BUFFER = 10
-"""Tokens on either side of a window's centre, as in SAEBench."""
+N_WORDS = 3
+"""Words that are planted, where the texts have so many often enough."""
+TRIED_WORDS = 12
+"""Most common words among which they are looked for."""
+N_NOTHING = 3
+"""Latents that fire at random."""
+N_SHUFFLED = 4
+"""Further patterns at random, whose texts and labels stand behind the explanation of something else."""
 NOTHING = "nothing in particular"
-"""Name of the latent that fires at random."""
-SHUFFLED = "shuffled: "
-"""What the names of copies with permuted labels begin with."""
+"""What the names of latents that fire at random begin with."""
 
 _SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:bos|eos|pad|unk)>")
 _MARKUP = re.compile(r"</\w|\w\(\)|[{};]\s*$|^\s*(?:#include|import |def |return\b|<\w+)|[=!]=|\w\[\w+\]")
@@ -43,8 +47,8 @@ class Planted:
     """What it is: `digits`, `word: people`, `question marks`, `nothing in particular`, ..."""
     explanation: str
     """The true explanation, as it stands behind `this neuron fires on`."""
-    activations: list[np.ndarray]
-    """Of each document, strengths in float32 of shape [n_tokens]; 0 where it does not fire."""
+    activations: Activations
+    """Where it fires."""
     known: bool
     """Whether there is something to find. Where not, a judge that scores off chance tells of a leak."""
 
@@ -62,111 +66,82 @@ class Planting(NamedTuple):
     """What could be planted in some texts, and what could not."""
 
     latents: tuple[Planted, ...]
-    """Those that fire often enough and not everywhere; the one that fires at random comes last."""
+    """Those with something to find first, behind them those that fire at random."""
+    unrelated: tuple[Activations, ...]
+    """Further patterns at random, for texts and labels that have nothing to do with an explanation."""
     left_out: tuple[LeftOut, ...]
-    """The others."""
-
-    def dense(self, seq_len: int) -> Float[np.ndarray, "docs seq_len latents"]:
-        """All activations as one array aligned with padded texts; 0 behind the end of a document.
-
-        Raises:
-            ValueError: When there are no latents, or a document is longer than `seq_len`.
-        """
-        if not self.latents:
-            raise ValueError("nothing is planted")
-        out = np.zeros((len(self.latents[0].activations), seq_len, len(self.latents)), np.float32)
-        for i, latent in enumerate(self.latents):
-            for document, activations in enumerate(latent.activations):
-                out[document, : len(activations), i] = activations
-        return out
+    """What could not be planted."""
 
 
-def planted(
-    tokens: Documents, rng: np.random.Generator, *, n_windows: int = N_WINDOWS, buffer: int = BUFFER
-) -> Planting:
+class _Pattern(NamedTuple):
+    """Something that could be planted."""
+
+    name: str
+    explanation: str
+    activations: Activations
+
+
+def planted(tokens: Documents, rng: np.random.Generator, shortages: Shortages, *, least_windows: int = 0) -> Planting:
     """Plant latents in texts.
 
-    Digits, the most common word that means something, a second language (or else code, quotations or capitals:
-    the first one that the texts have), question marks, and one that fires at random at the median rate of the others.
+    Digits, common words that mean something, a second language (or else code, quotations or capitals: the first one
+    that the texts have), question marks; and latents that fire at random, at the median rate of the others.
 
     Args:
         tokens: Decoded tokens of each document; special tokens (`<|endoftext|>`) never fire.
         rng: Decides the strengths and the random firings.
-        n_windows: Windows that must fire, and as many that must not: fewer and a pattern is left out.
-        buffer: Tokens on either side of a window's centre; centres of counted windows lie further apart than that,
-            and as far from the ends, as in SAEBench's selection.
+        shortages: Counts the windows that the texts have of each, by the rule of every other latent.
+        least_windows: Firings at random are at least three times as many, so that they do not lack windows by chance.
     """
-    found: list[tuple[str, str, Firing]] = []
-    left_out: list[LeftOut] = []
-
-    def possible(candidate: tuple[str, str, Firing]) -> bool:
-        if reason := _shortage(candidate[2], n_windows, buffer):
-            left_out.append(LeftOut(candidate[0], reason))
-            return False
-        found.append(candidate)
-        return True
-
-    possible(("digits", "digits, as in numbers and years", _where(tokens, lambda t: any(c.isdigit() for c in t))))
-    any(map(possible, _words(tokens, n_windows)))
-    any(map(possible, _languages(tokens)))
-    possible(("question marks", "question marks", _where(tokens, lambda t: "?" in t)))
-    latents = [Planted(name, truth, _strengths(firing, rng), known=True) for name, truth, firing in found]
-    if found:
-        rate = float(np.median([np.concatenate(firing).mean() for _, _, firing in found]))
-        firing = _at_random(tokens, rate, rng)
-        if reason := _shortage(firing, n_windows, buffer):
-            left_out.append(LeftOut(NOTHING, reason))
-        else:
-            latents.append(Planted(NOTHING, NOTHING, _strengths(firing, rng), known=False))
-    return Planting(tuple(latents), tuple(left_out))
-
-
-def with_shuffled_labels(latent: Latent, rng: np.random.Generator) -> Latent:
-    """A copy whose detection labels are permuted among the texts: whatever the judge answers, it must score at chance.
-
-    Each text gets the activations of another one of the same layout; the examples for the explanation stay. Half of
-    the balanced layout's labels stay right on average, so that chance is an accuracy of .5.
-    """
-    return replace(latent, saebench=_permuted(latent.saebench, rng), balanced=_permuted(latent.balanced, rng))
-
-
-def _permuted(examples: tuple[Example, ...], rng: np.random.Generator) -> tuple[Example, ...]:
-    givers = [examples[i] for i in rng.permutation(len(examples))]
-    return tuple(
-        replace(taker, activations=giver.activations, threshold=giver.threshold, kind=giver.kind)
-        for taker, giver in zip(examples, givers, strict=True)
+    # What only a part is taken of, with how many.
+    wanted = (
+        ([("digits", "digits, as in numbers and years", _where(tokens, lambda t: any(c.isdigit() for c in t)))], 1),
+        (list(_words(tokens)), N_WORDS),
+        (list(_languages(tokens)), 1),
+        ([("question marks", "question marks", _where(tokens, lambda t: "?" in t))], 1),
     )
+    groups = [[_Pattern(n, truth, _strengths(firing, rng)) for n, truth, firing in group] for group, _ in wanted]
+    reasons = iter(shortages([pattern.activations for group in groups for pattern in group]))
+    found: list[_Pattern] = []
+    left_out: list[LeftOut] = []
+    for group, (_, n) in zip(groups, wanted, strict=True):
+        lacks = [next(reasons) for _ in group]
+        able = [pattern for pattern, reason in zip(group, lacks, strict=True) if not reason][:n]
+        found += able
+        if not able:
+            left_out += [LeftOut(pattern.name, why) for pattern, why in zip(group, lacks, strict=True)]
+    known = [Planted(*pattern, known=True) for pattern in found]
+    if not known:
+        return Planting((), (), tuple(left_out))
+    return _with_nothing(known, left_out, tokens, rng, shortages, least_windows)
 
 
-def firing_windows(firing: Firing, buffer: int = BUFFER) -> int:
-    """Windows around a firing token that overlap no other one's centre, counted as SAEBench would choose them."""
-    return sum(_apart(np.flatnonzero(one[buffer : len(one) - buffer]), buffer) for one in firing)
+def _with_nothing(
+    known: list[Planted],
+    left_out: list[LeftOut],
+    tokens: Documents,
+    rng: np.random.Generator,
+    shortages: Shortages,
+    least_windows: int,
+) -> Planting:
+    median = float(np.median([np.mean(np.concatenate(latent.activations) > 0) for latent in known]))
+    rate = max(median, 3 * least_windows / sum(map(len, tokens)))
+    random = [_strengths(_at_random(tokens, rate, rng), rng) for _ in range(N_NOTHING + N_SHUFFLED)]
+    lacks = list(shortages(random))
+    names = [f"{NOTHING} {i}" for i in range(1, N_NOTHING + 1)]
+    names += [f"shuffled labels {i}" for i in range(1, N_SHUFFLED + 1)]
+    left_out += [LeftOut(name, why) for name, why in zip(names, lacks, strict=True) if why]
+    blank = [
+        Planted(name, NOTHING, acts, known=False)
+        for name, acts, why in zip(names, random, lacks, strict=True)
+        if not why
+    ]
+    nothing = [each for each in blank if each.name.startswith(NOTHING)]
+    unrelated = tuple(each.activations for each in blank if not each.name.startswith(NOTHING))
+    return Planting((*known, *nothing), unrelated, tuple(left_out))
 
 
-def silent_windows(firing: Firing, buffer: int = BUFFER) -> int:
-    """Disjoint windows in which nothing fires."""
-    gaps = (np.diff([-1, *np.flatnonzero(one), len(one)]) - 1 for one in firing)
-    return int(sum((gap // (2 * buffer + 1)).sum() for gap in gaps))
-
-
-def _apart(positions: np.ndarray, buffer: int) -> int:
-    count, last = 0, -buffer - 1
-    for position in positions:
-        if position - last > buffer:
-            count, last = count + 1, position
-    return count
-
-
-def _shortage(firing: Firing, n_windows: int, buffer: int) -> str:
-    fires, silent = firing_windows(firing, buffer), silent_windows(firing, buffer)
-    if fires < n_windows:
-        return f"the texts have {fires} windows in which it fires, {n_windows} are needed"
-    if silent < n_windows:
-        return f"the texts have {silent} windows in which it does not fire, {n_windows} are needed"
-    return ""
-
-
-def _strengths(firing: Firing, rng: np.random.Generator) -> list[np.ndarray]:
+def _strengths(firing: Firing, rng: np.random.Generator) -> Activations:
     return [(one * rng.uniform(WEAKEST, 1, len(one))).astype(np.float32) for one in firing]
 
 
@@ -178,7 +153,7 @@ def _at_random(tokens: Documents, rate: float, rng: np.random.Generator) -> Firi
     return [one & (rng.random(len(one)) < rate) for one in _where(tokens, lambda _: True)]
 
 
-def _words(tokens: Documents, n_windows: int, tries: int = 5) -> Iterator[tuple[str, str, Firing]]:
+def _words(tokens: Documents) -> Iterator[tuple[str, str, Firing]]:
     """Common words that mean something, the most common first; each fires on the token that is the whole word."""
     # Imported here: scikit-learn takes a second, and only for its list of words.
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
@@ -186,8 +161,7 @@ def _words(tokens: Documents, n_windows: int, tries: int = 5) -> Iterator[tuple[
     spelled = [_whole_words(document) for document in tokens]
     counts = Counter(word for document in spelled for word in document if len(word) >= 4)
     common = sorted(counts.keys() - ENGLISH_STOP_WORDS, key=lambda word: (-counts[word], word))
-    enough = [word for word in common[:tries] if counts[word] >= n_windows] or common[:1]
-    for word in enough:
+    for word in common[:TRIED_WORDS]:
         yield f"word: {word}", f"the word '{word}'", [np.array([w == word for w in d], bool) for d in spelled]
 
 

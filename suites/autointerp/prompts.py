@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Decode = Callable[[Sequence[int]], tuple[str, ...]]
 """Token ids as the strings that are shown."""
+TOKENS_PER_NUMBER, TOKENS_AROUND = 6, 32
+"""Tokens of an answer in the balanced layout: a number with its comma takes 2 to 4 with the tokenizers in use, JSON
+some more around it. An answer that is cut off is lost, so there is room for one that names every example."""
 _CORRECT = ("top", "weighted", "activating")
 """Kinds of examples that SAEBench's configuration counts as those on which the latent fires."""
 
@@ -53,6 +56,9 @@ def detection_question(explanation: str, examples: Sequence[Example], *, attempt
     examples of a firing latent; both are those of `examples`. The numbers in that answer are random: they follow from
     the content, so that the same question is the same text.
 
+    In its own layout an answer may be as long as SAEBench allows (2 tokens an example and 5); in the balanced one,
+    where half of the examples are to be named, as long as an answer that names them all.
+
     Args:
         explanation: what the latent fires on.
         examples: in the order shown.
@@ -66,8 +72,13 @@ def detection_question(explanation: str, examples: Sequence[Example], *, attempt
     asker = saebench_asker(examples)
     with own_randomness(content_seed(explanation, examples)):
         messages = asker.get_scoring_prompts(explanation, in_order(examples))
-    tokens = asker.cfg.max_tokens_in_prediction
-    return Question(_pairs(messages), tokens, "detection", len(examples), attempt)
+    return Question(_pairs(messages), _longest(asker, examples), "detection", len(examples), attempt)
+
+
+def _longest(asker: Any, examples: Sequence[Example]) -> int:  # noqa: ANN401
+    if any(each.kind == "activating" for each in examples):
+        return TOKENS_PER_NUMBER * len(examples) + TOKENS_AROUND
+    return asker.cfg.max_tokens_in_prediction
 
 
 def content_seed(explanation: str, examples: Sequence[Example]) -> int:

@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import isnan
+from math import isnan, sqrt
 
 import numpy as np
 
 from ...results.scores import Row
 from .interview import Interview
-from .planted import SHUFFLED, with_shuffled_labels
-from .scoring import mark
+from .scoring import Marked
 from .strata import Choice
+from .trial import Kind
 
 CHANCE = 0.5
 """Balanced accuracy of a judge that always says the same."""
 NONE_IN_SAEBENCH = 10 / 14
 """SAEBench's score of a judge that always says that no text has the latent."""
-PERMUTATIONS = 20
-"""Permutations of the labels of a planted latent: one alone scores anything near chance."""
 
 
 def rows_of_sae(interviews: Sequence[Interview], choice: Choice, d_sae: int) -> list[Row]:
     """Everything that was found of one SAE.
 
-    Per latent that was asked about (item `latent 12`, cluster: its stratum of firing rate): `detection`, the balanced
+    Per latent that was drawn (item `latent 12`, cluster: its stratum of firing rate): `detection`, the balanced
     accuracy in the balanced layout; `detection_saebench`, SAEBench's score in its layout; `detection_worst` and
-    `detection_best`, what `detection` would be if a missing answer had been all wrong or all right; `missing`. Per
-    text `sequence` and `sequence_saebench`, 1 where the judge was right. Per stratum `alive`, the SAE's mix. And
-    `detection_with_dead`, `dead_share` and `unasked` of the whole SAE.
+    `detection_best`, what `detection` would be if a missing answer had been all wrong or all right; `missing`. A latent
+    that could not be asked about is missing too. Per text `sequence` and `sequence_saebench`, 1 where the judge was
+    right. Per stratum `alive`, the SAE's mix of eligible latents. And of the whole SAE, as shares of all its latents,
+    `dead_share`, `ineligible_share` (alive, but the texts lack windows to show) and `outside_share` (eligible, but
+    outside the firing rates that all SAEs have); `detection_with_dead`; `unasked`, how many of those drawn were not
+    asked about.
     """
     rows = [Row("alive", f"f{h}", f"f{h}", float(n)) for h, n in enumerate(choice.mix)]
-    asked = [each for each in interviews if each.latent.balanced]
-    for each in asked:
-        rows += _of_latent(each, f"latent {each.latent.number}", f"f{each.latent.stratum}")
-    unasked = len(choice.latents) - len(asked)
-    dead = choice.dead / d_sae
-    detection = _by_mix(asked, choice)
-    whole = {"detection_with_dead": dead * CHANCE + (1 - dead) * detection, "dead_share": dead, "unasked": unasked}
+    asked = {each.latent.number: each for each in interviews if each.latent.balanced}
+    for number, stratum in zip(choice.latents, choice.strata, strict=True):
+        item = f"latent {number}", f"f{stratum}"
+        rows += _of_latent(asked[number], *item) if number in asked else _of_unasked(*item)
+    dead, detection = choice.dead / d_sae, _by_mix(list(asked.values()), choice)
+    whole = {
+        "detection_with_dead": dead * CHANCE + (1 - dead) * detection,
+        "dead_share": dead,
+        "ineligible_share": choice.ineligible / d_sae,
+        "outside_share": choice.outside / d_sae,
+        "unasked": len(choice.latents) - len(asked),
+    }
     return [*rows, *(Row(metric, "all", "all", float(value)) for metric, value in whole.items())]
+
+
+def _of_unasked(item: str, cluster: str) -> Iterator[Row]:
+    """Rows of a latent that was drawn and has no questions: an answer that is missing."""
+    values = {"detection": CHANCE, "detection_worst": 0.0, "detection_best": 1.0, "missing": 1.0}
+    return (Row(metric, item, cluster, value) for metric, value in values.items())
 
 
 def _of_latent(each: Interview, item: str, cluster: str) -> Iterator[Row]:
@@ -71,26 +83,24 @@ def _by_mix(asked: Sequence[Interview], choice: Choice) -> float:
 
 
 def rows_of_trial(
-    interviews: Sequence[tuple[str, bool, Interview]], everyone: Sequence[Interview], rng: np.random.Generator
+    interviews: Sequence[tuple[str, Kind, Interview]], everyone: Sequence[Interview]
 ) -> dict[str, list[Row]]:
     """What the trial found of the judge, by reference.
 
     `planted`: detection of planted latents that have an answer, the judge's share of yes, and its agreement with
-    itself; `shuffled`: the same answers against permuted labels; `nothing`: a latent with nothing to find; `none`: a
-    judge that always says none.
+    itself; `shuffled`: an explanation of a planted latent beside texts and labels that have nothing to do with it;
+    `nothing`: latents with nothing to find; `none`: a judge that always says none. Where there is nothing to find,
+    `chance_sd` is how far such answers lie from chance when nothing tells the judge the labels.
 
     Args:
-        interviews: name of each planted latent, whether there is something to find, and what the judge said.
+        interviews: name and kind of each latent of the trial, and what the judge said.
         everyone: all interviews, for the share of yes and the agreement.
-        rng: decides the permutations.
     """
-    asked = [(name, known, each) for name, known, each in interviews if each.latent.balanced]
     found: dict[str, list[Row]] = {"planted": [], "shuffled": [], "nothing": []}
-    for name, known, each in asked:
-        values = {"detection": each.balanced.balanced_accuracy, "detection_saebench": each.saebench.score}
-        found["planted" if known else "nothing"] += [Row(m, name, "planted", v) for m, v in values.items()]
-        if known:
-            found["shuffled"].append(Row("detection", f"{SHUFFLED}{name}", "planted", _shuffled(each, rng)))
+    for name, kind, each in interviews:
+        found[kind].append(Row("detection", name, "planted", each.balanced.balanced_accuracy))
+        if kind != "planted":
+            found[kind].append(Row("chance_sd", name, "planted", chance_sd(each.balanced)))
     yes = [each.balanced.yes_rate for each in everyone if not each.balanced.failed]
     agreed = [each.agrees for each in everyone if each.agrees is not None]
     found["planted"] += [Row("yes_rate", f"answer {i}", "planted", value) for i, value in enumerate(yes)]
@@ -100,8 +110,14 @@ def rows_of_trial(
     return found
 
 
-def _shuffled(each: Interview, rng: np.random.Generator) -> float:
-    said = each.balanced.predicted
-    numbers = None if said is None else [i for i, yes in enumerate(said, 1) if yes]
-    copies = (with_shuffled_labels(each.latent, rng).balanced for _ in range(PERMUTATIONS))
-    return float(np.mean([mark(copy, numbers).balanced_accuracy for copy in copies]))
+def chance_sd(marked: Marked) -> float:
+    """Standard deviation of the balanced accuracy of these answers, over labels that are given out at random.
+
+    The number of right ones among the texts with a yes is hypergeometric then. 0 without a usable answer, and for a
+    judge that says the same of all texts.
+    """
+    n, fires, yes = len(marked.fires), sum(marked.fires), sum(marked.predicted or ())
+    if n < 2 or not 0 < fires < n:
+        return 0.0
+    variance = yes * fires * (n - fires) * (n - yes) / (n * n * (n - 1))
+    return sqrt(variance) * (1 / fires + 1 / (n - fires)) / 2

@@ -118,7 +118,8 @@ def parse_predictions(text: str | None, n_examples: int) -> tuple[int, ...] | No
 
     SAEBench reads `1, 3`, `1 and 3` and `None`; the tolerant one also JSON, `Examples 1, 3`, one number a line, `none`
     in any spelling. Two answers that SAEBench takes are not usable here: one with a number that no example has (it
-    ignores the number), and one without a number or a word for none, such as an empty one (it reads "none").
+    ignores the number), and one without a number or a word for none, such as an empty one (it reads "none"). A list
+    whose bracket is not closed is the beginning of an answer, and no answer.
 
     Args:
         text: the judge's words.
@@ -148,8 +149,12 @@ def _tolerantly(text: str) -> list[int] | None:
         return listed
     if _NOTHING.fullmatch(text):
         return []
-    match = _NUMBERS.fullmatch(text)
+    match = _NUMBERS.fullmatch(text) if _closed(text) else None
     return [int(number) for number in re.findall(r"\d{1,9}", match[1])] if match else None
+
+
+def _closed(text: str) -> bool:
+    return all(text.count(opening) == text.count(closing) for opening, closing in ("[]", "()", "{}"))
 
 
 def _json_list(text: str) -> list[int] | None:

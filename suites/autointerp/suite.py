@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from ..suite import Judging, SuiteContext, Together
-from .examples import Layout, Missing, gather
+from .blocks import BLOCK, Decided, ask_in_blocks, notes_of_steps, rows_of_steps
+from .examples import Layout, gather
 from .interview import interview
 from .latent import Latent
-from .planted import planted
+from .notes import notes_on
 from .prompts import Decode, Decoder
 from .rows import rows_of_sae, rows_of_trial
+from .second import second_opinion
 from .seen import as_seen
-from .strata import Choice, choose
+from .strata import Choice, choose, in_steps
 from .survey import Corpus, Firings, Survey, collect_firings, survey
+from .trial import make_trial
 
 if TYPE_CHECKING:
     from sae_lens.saes.sae import SAE
 
+    from ...results.scores import Row
     from ..activations import ActivationSet
-    from ..judges.judge import Answer
     from ..site import Site
     from ..texts import TextSet
+    from .blocks import Asked
+    from .interview import Interview
 
 _RANDOM_WINDOWS = 4000
 """Random windows that all latents share."""
@@ -40,8 +43,9 @@ class AutoInterp:
 
     A judge is shown texts in which a latent fires, says what it fires on, and looks for it in other texts. The primary
     metric is the balanced accuracy on as many texts with the latent as without (the paper's layout, chance .5);
-    SAEBench's own score in its own layout stands beside it. Latents are drawn from strata of log firing rate over the
-    overlap of all SAEs, and no latent of one SAE is matched with one of another.
+    SAEBench's own score in its own layout stands beside it. Latents are drawn among those of which the texts have
+    enough windows to show, from strata of log firing rate over the overlap of all SAEs, and no latent of one SAE is
+    matched with one of another.
 
     Only `encode` is read, so a permuted decoder gives the same questions, and hence the same rows.
     """
@@ -52,14 +56,15 @@ class AutoInterp:
     unit = "item = latent, drawn from each SAE anew; replicate = SAE seed"
     margin = 0.02
     note = (
-        "detection by a judge in balanced texts, chance .5; latents are drawn from strata of firing rate and weighted "
-        "to the mix of the SAE under test; reads only the encoder, so a frozen decoder says nothing here"
+        "detection by a judge in balanced texts, chance .5; only about latents that the texts have enough windows of, "
+        "at firing rates that all arms have: drawn from strata of firing rate, weighted to the mix of these latents in "
+        "the SAE under test; reads only the encoder, so a frozen decoder says nothing here"
     )
     floor, chance, ceiling = "@none", "none", "planted"
     exploratory: tuple[str, ...] = ("detection_saebench",)
     metrics: tuple[str, ...] = (metric, *exploratory)
     sampled = True
-    version = 1
+    version = 3
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class AutoInterp:
         layout: Layout,
         seed: int,
         norm_cap: float | None,
+        early_stop: bool = False,
     ) -> None:
         """Fix what is asked.
 
@@ -82,9 +88,10 @@ class AutoInterp:
             layout: which texts are shown.
             seed: decides what is drawn.
             norm_cap: norm above which a token is left out, the one that the training activations had.
+            early_stop: whether latents are asked about step by step, until somebody says that it is enough.
         """
         self.site, self.texts, self.judging, self.layout = site, texts, judging, layout
-        self.n_latents, self.seed, self.norm_cap = n_latents, seed, norm_cap
+        self.n_latents, self.seed, self.norm_cap, self.early_stop = n_latents, seed, norm_cap, early_stop
 
     @classmethod
     def build(cls, context: SuiteContext) -> AutoInterp:
@@ -105,6 +112,7 @@ class AutoInterp:
             layout=layout,
             seed=options["seed"],
             norm_cap=context.norm_cap,
+            early_stop=options.get("early_stop", False),
         )
 
     @classmethod
@@ -114,7 +122,12 @@ class AutoInterp:
 
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the numbers, for the cell's key."""
-        return {
+        second = self.judging.second
+        also: dict[str, Any] = (
+            {"second_judge": second.identity(), "second_share": self.judging.second_share} if second else {}
+        )
+        also |= {"early_stop": BLOCK} if self.early_stop else {}
+        return also | {
             "texts": self.texts.sha256,
             "activations": self._activations.key,
             "judge": self.judging.judge.identity(),
@@ -127,32 +140,58 @@ class AutoInterp:
         """Return the names of what the trial of the judge gives."""
         return ("planted", "shuffled", "nothing", "none")
 
-    def measure_together(self, saes: Sequence[Callable[[], SAE[Any]]], rng: np.random.Generator) -> Together:
+    def measure_together(
+        self, saes: Sequence[Callable[[], SAE[Any]]], rng: np.random.Generator, decided: Decided | None = None
+    ) -> Together:
         """Measure SAEs that are known by their position alone.
+
+        Args:
+            saes: loads each.
+            rng: decides the order of the questions.
+            decided: with `early_stop`, asked after every block of steps whether that is enough; None to ask all.
 
         Raises:
             JudgeUnavailable: when the judge cannot be asked.
             BudgetSpent: when the next question would not fit.
         """
         loaded = [load() for load in saes]
-        surveys = survey(self._activations, loaded)
-        sampling = choose(surveys, self.n_latents, seed=self.seed)
-        choices = sampling.choices
+        surveys = survey(self._activations, loaded, self._corpus, self._pool, self.layout)
+        draw = in_steps if self.early_stop else choose
+        choices = draw(surveys, self.n_latents, seed=self.seed).choices
         firings = collect_firings(self._activations, loaded, [choice.latents for choice in choices], self._corpus)
         found = [self._gather(*parts) for parts in zip(firings, choices, surveys, strict=True)]
-        trial, names, left_out = self._planted()
-        groups = [*found, trial]
-        everyone, answers = interview([latent for group in groups for latent in group], self.judging, rng)
-        borders = pairwise([0, *accumulate(map(len, groups))])
-        parts = [everyone[start:stop] for start, stop in borders]
-        tried = [(*names[each.latent.number], each) for each in parts[-1]]
-        measured = zip(parts[:-1], choices, loaded, strict=True)
-        return Together(
-            rows=tuple(rows_of_sae(own, choice, sae.cfg.d_sae) for own, choice, sae in measured),
-            references=rows_of_trial(tried, everyone, rng),
-            seen=tuple(tuple(map(as_seen, own)) for own in parts[:-1]),
-            notes=(*self._notes(answers), *left_out),
+        trial = make_trial(self._corpus, self._pool, layout=self.layout, decode=self._decode, seed=self.seed)
+        asked = ask_in_blocks(
+            found,
+            choices,
+            trial.latents,
+            lambda latents: interview(latents, self.judging, rng),
+            size=BLOCK if self.early_stop else None,
+            decided=decided,
         )
+        everyone = [each for own in asked.found for each in own]
+        tried = list(zip(trial.names, trial.kinds, asked.tried, strict=True))
+        known = [each for _, kind, each in tried if kind == "planted"]
+        second = second_opinion(everyone, known, self.judging, rng)
+        measured = zip(asked.found, asked.choices, loaded, strict=True)
+        return Together(
+            rows=tuple(self._rows(own, choice, sae.cfg.d_sae) for own, choice, sae in measured),
+            references=rows_of_trial(tried, [*everyone, *asked.tried]),
+            seen=tuple(tuple(map(as_seen, own)) for own in asked.found),
+            notes=(
+                *notes_on(self.judging.judge, asked.heard),
+                *self._stopped(asked, choices),
+                *second,
+                *trial.left_out,
+            ),
+        )
+
+    def _rows(self, found: list[Interview], choice: Choice, d_sae: int) -> list[Row]:
+        return rows_of_sae(found, choice, d_sae) + (rows_of_steps(choice) if self.early_stop else [])
+
+    def _stopped(self, asked: Asked, choices: Sequence[Choice]) -> tuple[str, ...]:
+        planned = max((len(choice.latents) for choice in choices), default=0)
+        return notes_of_steps(asked, planned, self.n_latents) if self.early_stop else ()
 
     @cached_property
     def _activations(self) -> ActivationSet:
@@ -171,46 +210,8 @@ class AutoInterp:
         return Decoder(self.site.tokenizer)
 
     def _gather(self, firings: Firings, choice: Choice, found: Survey) -> list[Latent]:
-        """The latents that can be asked about, with their texts."""
+        """The latents that can be asked about, with their texts; without the primary question there is none."""
         parts = gather(
             firings, self._corpus, choice, found, self._pool, layout=self.layout, decode=self._decode, seed=self.seed
         )
-        return [each for each in parts if not isinstance(each, Missing)]
-
-    def _planted(self) -> tuple[list[Latent], list[tuple[str, bool]], list[str]]:
-        """Planted latents, their names and whether they have an answer, and why others could not be planted."""
-        corpus = self._corpus
-        ids = [row[:n].tolist() for row, n in zip(corpus.tokens, corpus.lengths.tolist(), strict=True)]
-        needed = self.layout.n_top + self.layout.n_weighted + self.layout.n_balanced // 2
-        texts, rng = [self._decode(row) for row in ids], np.random.default_rng(self.seed)
-        planting = planted(texts, rng, n_windows=needed, buffer=self.layout.buffer)
-        left_out = [f"not planted to try the judge: {each.name}, {each.reason}" for each in planting.left_out]
-        if not planting.latents:
-            return [], [], left_out
-        dense = torch.from_numpy(planting.dense(corpus.tokens.shape[1]))
-        firings = Firings(
-            (dense.shape[0], dense.shape[1]),
-            tuple(dense[..., i].flatten().nonzero().squeeze(1) for i in range(dense.shape[2])),
-            tuple((flat := dense[..., i].flatten())[flat > 0] for i in range(dense.shape[2])),
-        )
-        counts = (dense > 0).sum((0, 1)).numpy()
-        n = len(planting.latents)
-        found = Survey(int(corpus.lengths.sum()), counts, dense.amax((0, 1)).numpy())
-        choice = Choice(tuple(range(n)), (0,) * n, (n,), 0, 0)
-        names = [(each.name, each.known) for each in planting.latents]
-        return self._gather(firings, choice, found), names, left_out
-
-    def _notes(self, answers: Sequence[Answer]) -> tuple[str, ...]:
-        """Who has answered, what it took, and what went wrong, for the manifest."""
-        judge = self.judging.judge
-        who = Counter(f"{a.model} {a.fingerprint}".strip() for a in answers if a.text is not None)
-        failures = Counter(a.failure for a in answers if a.failure)
-        kind = "a language model" if judge.is_llm else "no language model: its scores are not those of an LLM judge"
-        lines = [
-            f"judge: {judge.name}, {kind}; answered as {', '.join(who) or 'nobody'}",
-            f"judge: {len(answers)} questions, {sum(a.prompt_tokens for a in answers):,} tokens asked and "
-            f"{sum(a.completion_tokens for a in answers):,} answered",
-        ]
-        if failures:
-            lines.append(f"judge: without a usable answer {', '.join(f'{n} ({why})' for why, n in failures.items())}")
-        return tuple(lines)
+        return [each for each in parts if isinstance(each, Latent) and each.balanced]

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from .windows import WindowCounts, askable
+
 if TYPE_CHECKING:
     from sae_lens.saes.sae import SAE
 
     from ..activations import ActivationSet
+    from .examples import Layout
 
 DEAD_BELOW = 15
 """Firings below which a latent counts as dead: SAEBench's `dead_latent_threshold` (which drops 15 itself too)."""
@@ -44,6 +47,8 @@ class Survey:
     """On how many of them each latent is above 0."""
     largest: Float[np.ndarray, " d_sae"]
     """Largest activation of each latent, 0 where it never fires."""
+    askable: Bool[np.ndarray, " d_sae"]
+    """Which latents have the windows that a layout shows."""
 
     @property
     def firing_rate(self) -> Float[np.ndarray, " d_sae"]:
@@ -104,22 +109,31 @@ class Firings:
         return acts.view(self.shape)
 
 
-def survey(activations: ActivationSet, saes: Sequence[SAE[Any]]) -> tuple[Survey, ...]:
-    """Count firings of every latent of every SAE; the activations are read once.
+def survey(
+    activations: ActivationSet,
+    saes: Sequence[SAE[Any]],
+    corpus: Corpus,
+    pool: Int[torch.Tensor, "n 2"],
+    layout: Layout,
+) -> tuple[Survey, ...]:
+    """Count firings and windows of every latent of every SAE; the activations are read once.
 
     Args:
         activations: kept tokens of the texts.
         saes: any number of them, of any widths.
+        corpus: the texts.
+        pool: `Corpus.random_windows`, shared by all latents.
+        layout: what is to be shown of a latent.
 
     Returns:
         One survey for each SAE, in their order.
     """
-    counts = [np.zeros(sae.cfg.d_sae, dtype=np.int64) for sae in saes]
-    largest = [np.zeros(sae.cfg.d_sae, dtype=np.float32) for sae in saes]
+    of = {"buffer": layout.buffer, "threshold": layout.threshold}
+    found = [WindowCounts(sae.cfg.d_sae, corpus, pool, **of) for sae in saes]
     for part in slices(activations, saes):
-        counts[part.sae] += (part.latents > 0).sum(0).numpy()
-        np.maximum(largest[part.sae], part.latents.amax(0).numpy(), out=largest[part.sae])
-    return tuple(Survey(activations.n_tokens, *found) for found in zip(counts, largest, strict=True))
+        found[part.sae].add(part.latents, part.document, part.position)
+    n = activations.n_tokens
+    return tuple(Survey(n, each.counts, each.largest, askable(layout, each.finish())) for each in found)
 
 
 def collect_firings(

@@ -136,7 +136,7 @@ class CausalEditing:
 
     @classmethod
     def clusters(cls, options: Mapping[str, Any]) -> int:
-        """Return about how many base entities are tried: the demo's model knows two cities of three, and half are tried."""
+        """Return about how many entities are tried: the demo's model knows two cities of three, half to learn from."""
         return max(2, options["editing_entities"] // 3)
 
     def settings(self) -> dict[str, Any]:

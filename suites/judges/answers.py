@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import sqlite3
@@ -15,6 +16,14 @@ from .judge import Answer, Judge, Question
 
 _VERSION = 1
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_ERRNO = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+}
+"""What the system would say: a full disk is no bug, and whoever catches this tells them apart by the number."""
 
 
 def answer_key(judge: Judge, question: Question) -> str:
@@ -106,8 +115,11 @@ class AnswerStore:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _DAMAGED:
                 raise ValueError(self._damaged(str(error))) from None
+            if code in _ERRNO:
+                raise OSError(_ERRNO[code], str(error), str(self.path)) from None
             raise OSError(f"{self.path}: {error}") from None
 
     def _damaged(self, why: str) -> str:

@@ -1,4 +1,4 @@
-"""What a judge may cost in one run, and what it has cost so far. Answers from the cache cost nothing."""
+"""What judges may cost in one command, and what they have cost so far. Answers from the cache cost nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of one run; None is no limit."""
+    """Limits of one command; None is no limit."""
 
     max_tokens: int | None = None
     """Most tokens, sent and answered together."""
@@ -93,11 +93,12 @@ def prompt_tokens_expected(question: Question) -> int:
 
 
 class Spent:
-    """What one run has used of a budget; from several threads.
+    """What one command has used of a budget, over all of its SAEs and judges; from several threads.
 
-    A question takes its worst case before it is sent, and what the server has counted afterwards; so the limits are
-    never passed, unless a server counts more tokens than a text has bytes. Where a server counts nothing, the worst
-    case stays; a rate limit, an error of the server and a refused request are free.
+    A question takes its worst case before it is sent, once for each time that the judge may ask it by itself, and what
+    the server has counted afterwards. Where a server counts nothing, and for each request that got lost on the way,
+    the worst case stays: it may be billed. A rate limit, an error of the server and a refused request are free. So the
+    limits are not passed, unless a server counts more tokens than a text has bytes, or bills what it has not done.
     """
 
     def __init__(self, budget: Budget | None = None) -> None:
@@ -128,27 +129,31 @@ class Spent:
             "cost": self.cost,
         }
 
-    def reserve(self, question: Question) -> None:
+    def reserve(self, question: Question, tries: int = 1) -> None:
         """Set the worst case of a question aside; waits for those in flight if it fits only without what they may need.
+
+        Args:
+            question: what will be asked.
+            tries: how often it may be sent.
 
         Raises:
             BudgetSpent: it does not fit though nothing is in flight.
         """
-        worst = prompt_tokens_at_most(question)
+        prompt, completion = prompt_tokens_at_most(question) * tries, question.max_tokens * tries
         with self._changed:
-            while not self._fits(worst, question.max_tokens):
+            while not self._fits(prompt, completion):
                 if not self._reserved_prompt:
-                    raise BudgetSpent(self._line(worst + question.max_tokens))
+                    raise BudgetSpent(self._line(prompt + completion))
                 self._changed.wait()
-            self._reserved_prompt += worst
-            self._reserved_completion += question.max_tokens
+            self._reserved_prompt += prompt
+            self._reserved_completion += completion
 
-    def settle(self, question: Question, answer: Answer | None) -> None:
+    def settle(self, question: Question, answer: Answer | None, tries: int = 1) -> None:
         """Put what an answer has used in the place of what was set aside for it; None if the question was not sent."""
         worst = prompt_tokens_at_most(question)
         with self._changed:
-            self._reserved_prompt -= worst
-            self._reserved_completion -= question.max_tokens
+            self._reserved_prompt -= worst * tries
+            self._reserved_completion -= question.max_tokens * tries
             if answer is not None:
                 prompt, completion = _used(answer, worst, question.max_tokens)
                 self.prompt_tokens += prompt
@@ -170,11 +175,14 @@ class Spent:
             used += f" for {self.cost:.4g}"
         return (
             f"the judge's budget of {' and '.join(limits)} is spent: {used}, and the next question may need {needed:,} "
-            "more; answers so far are kept, and the same command goes on from there"
+            "more; answers so far are kept, and the same command goes on from there with a budget of its own"
         )
 
 
 def _used(answer: Answer, worst_prompt: int, worst_completion: int) -> tuple[int, int]:
+    prompt, completion = worst_prompt * answer.lost, worst_completion * answer.lost
     if answer.prompt_tokens or answer.completion_tokens:
-        return answer.prompt_tokens, answer.completion_tokens
-    return (0, 0) if answer.failure in _FREE else (worst_prompt, worst_completion)
+        return prompt + answer.prompt_tokens, completion + answer.completion_tokens
+    if answer.failure in _FREE:
+        return prompt, completion
+    return prompt + worst_prompt, completion + worst_completion

@@ -45,13 +45,20 @@ class Answer:
     """`system_fingerprint` of the server, if it sends one."""
     tries: int = 1
     """Requests that it took."""
+    lost: int = 0
+    """Requests before the last whose reply never came, though a server may bill it: time-outs, cut connections."""
+    without: str = ""
+    """Parameters that the server refused, and that it was then asked without; with spaces between."""
     cached: bool = False
     """Whether it was read from the cache of answers."""
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """Answers questions one at a time; called from several threads."""
+    """Answers questions one at a time; called from several threads.
+
+    One that asks a server more than once by itself, and may be billed each time, also has `most_tries: int`.
+    """
 
     name: str
     """What the report calls it, such as `gpt-4o-mini` or `token_statistics`; no key, and no address with one."""
@@ -73,6 +80,11 @@ class Judge(Protocol):
     def close(self) -> None:
         """Free what it holds: connections, a server that it started."""
         ...
+
+
+def most_tries(judge: Judge) -> int:
+    """Most requests that a judge makes for one question; 1 where it does not say."""
+    return getattr(judge, "most_tries", 1)
 
 
 class JudgeUnavailable(RuntimeError):  # noqa: N818  (a value in the report, named for what it is)

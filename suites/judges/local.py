@@ -158,7 +158,8 @@ class _Server:
     def __init__(self, setup: Setup, start_s: float) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the server)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            # `-m` alone would look for modules in the working directory first.
+            [sys.executable, "-P", "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

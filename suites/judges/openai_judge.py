@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import threading
 import time
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
 
+from .address import OPENAI_URL, checked_url, in_clear_text, is_loopback, without_scheme
 from .judge import Answer, JudgeUnavailable, Question
+from .reply import at, plain_numbers, read_reply
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine."""
-OPENAI_URL = "https://api.openai.com/v1"
-"""Where a judge without a url is."""
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of how a question becomes a request and a reply becomes text; part of the identity."""
 MAX_BODY_BYTES = 4 * 2**20
 """A longer body is not read to its end."""
-CHARACTERS_PER_TOKEN = 20
-"""A text longer than this for each token that was asked for is no answer to the question."""
 SECRET_LENGTH = 12
 """A key this long or longer is taken out of what a server sends; shorter ones (`none`, `EMPTY`) are no secrets."""
 
 Structured = Literal["auto", "never"]
 
 _NO_KEY = "no-key"
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
-    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS: titles, links
-    r"|\x1b[ -/]*[0-~]?"
-)
-_BREAKS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-_JOINERS = "\u200c\u200d"  # Persian, Indic scripts and emoji are spelled with them
-_SNAPSHOT = re.compile(r"(?:[-@:]v?\d[\d.\-]*)?")
+_TIMED_OUT = frozenset({408, 499, 504, 522, 524})
+"""Somebody on the way stopped waiting: the model may have answered, and its server may bill that."""
+_UNBILLED = frozenset(range(300, 600)) - _TIMED_OUT
+_LEFT_OUT = ("response_format", "seed", "max_tokens", "temperature")  # what a server may refuse by name
 _SCHEMA = {
     "type": "json_schema",
     "json_schema": {
@@ -54,100 +44,6 @@ _SCHEMA = {
         },
     },
 }
-
-
-def clean(text: str) -> str:
-    """Text without what a terminal obeys or a reader is fooled by; newlines, tabs and printable characters are left.
-
-    Whole escape sequences go, then control characters, surrogates and format characters (bidi controls, zero-width
-    and tag characters; joiners stay). Every kind of line break becomes a newline.
-    """
-    text = _BREAKS.sub("\n", _ESCAPES.sub("", text))
-    return "".join(c for c in text if c in "\n\t" or c in _JOINERS or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-
-
-def same_model(asked: str, answered: str) -> bool:
-    """Whether a server that names `answered` has answered with the model that was asked for.
-
-    Compared are the last parts of the paths, without case, `.gguf` and `latest`. What answers may add a snapshot:
-    digits after `-`, `@` or `:` (`gpt-4o` and `gpt-4o-2024-08-06`, but not `gpt-4o-mini`). A server that names none
-    is believed.
-    """
-    want, got = _bare(asked), _bare(answered)
-    return not got or (got.startswith(want) and _SNAPSHOT.fullmatch(got[len(want) :]) is not None)
-
-
-def _bare(model: str) -> str:
-    last = re.split(r"[/\\]", model.strip().lower().rstrip("/\\"))[-1]
-    return re.sub(r"[-:]latest$", "", last.removesuffix(".gguf"))
-
-
-def plain_numbers(text: str) -> str:
-    """Text of a structured answer in the words that the prompt asks for.
-
-    `{"examples": [1, 3]}` becomes `1, 3`, and an empty list `None`; anything else is returned as it is.
-    """
-    numbers = _at(_json(text), "examples")
-    if not isinstance(numbers, list) or not all(type(n) is int for n in numbers):
-        return text
-    return ", ".join(str(n) for n in numbers) or "None"
-
-
-def read_reply(body: bytes, question: Question, model: str) -> Answer:
-    """Answer in the body of a reply with status 200, whatever it holds.
-
-    `model` is the one that was asked for. Failures: `not JSON`, `wrong model: …`, `no choices`, `refusal`, `no text`,
-    `too long` (with the beginning of the text).
-    """
-    reply = _json(body)
-    if not isinstance(reply, dict):
-        return Answer(None, failure="not JSON")
-    known = Answer(
-        None,
-        prompt_tokens=_count(_at(reply, "usage", "prompt_tokens")),
-        completion_tokens=_count(_at(reply, "usage", "completion_tokens")),
-        model=_short(reply.get("model")),
-        fingerprint=_short(reply.get("system_fingerprint")),
-    )
-    if not same_model(model, known.model):
-        return replace(known, failure=f"wrong model: {known.model}")
-    choice = _at(reply, "choices", 0)
-    if choice is None:
-        return replace(known, failure="no choices")
-    if _at(choice, "message", "refusal") or _at(choice, "finish_reason") == "content_filter":
-        return replace(known, failure="refusal")
-    return _with_text(known, _at(choice, "message", "content"), question.max_tokens * CHARACTERS_PER_TOKEN)
-
-
-def _with_text(known: Answer, content: object, longest: int) -> Answer:
-    if isinstance(content, str) and len(content) > longest:
-        return replace(known, text=clean(content[:longest]).strip(), failure="too long")
-    text = clean(content).strip() if isinstance(content, str) else ""
-    return replace(known, text=text) if text else replace(known, failure="no text")
-
-
-def _json(text: str | bytes) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _at(node: object, *path: str | int) -> Any:  # noqa: ANN401  (anything may lie in a stranger's JSON)
-    for step in path:
-        if isinstance(step, int):
-            node = node[step] if isinstance(node, list) and len(node) > step else None
-        else:
-            node = node.get(step) if isinstance(node, dict) else None
-    return node
-
-
-def _count(value: object) -> int:
-    return value if type(value) is int and value > 0 else 0
-
-
-def _short(value: object) -> str:
-    return clean(value[:1000])[:200] if isinstance(value, str) else ""
 
 
 class _UnreadError(openai.OpenAIError):
@@ -175,13 +71,20 @@ class _Bounded(httpx2.SyncByteStream):
         self.stream.close()
 
 
+class _Heard(threading.local):
+    """What came back for the question that this thread is asking."""
+
+    unbilled: int = 0
+    """Replies with a status that no server bills for."""
+
+
 class OpenAIJudge:
     """A model behind `/chat/completions`; temperature 0, and the seed `seed + question.attempt`.
 
     The `openai` client asks again by itself after 408, 409, 429, 5xx, time-outs and cut connections. It waits as long
     as `Retry-After` says up to two minutes, and gives up at once if that says more.
-    A parameter that the server refuses by name (`response_format`, `seed`, `max_tokens`) is not sent to it again;
-    instead of `max_tokens` it then gets `max_completion_tokens`.
+    A parameter that the server refuses by name (`response_format`, `seed`, `max_tokens`, `temperature`) is not sent to
+    it again, and answers say so (`Answer.without`); instead of `max_tokens` it then gets `max_completion_tokens`.
     """
 
     is_llm = True
@@ -191,7 +94,7 @@ class OpenAIJudge:
         model: str,
         url: str | None = None,
         *,
-        key_variable: str = "OPENAI_API_KEY",
+        key_variable: str | None = "OPENAI_API_KEY",
         timeout_s: float = 60.0,
         retries: int = 4,
         seed: int = 0,
@@ -200,19 +103,27 @@ class OpenAIJudge:
         """Name a model and a server; nothing is sent yet.
 
         `url` is the base of the API, as in `http://127.0.0.1:8080/v1`; without it OpenAI's own. `timeout_s` limits
-        each request. `structured="never"` keeps detection questions from asking for JSON.
+        each request. `structured="never"` keeps detection questions from asking for JSON. Where `key_variable` is None,
+        no key is sent, whatever is in the environment.
 
         Raises:
-            ValueError: the url is not one, or holds a user, a password or a query.
+            ValueError: the url is not one, holds a user, a password, a query or a fragment, or would take the key
+                through the network in clear text.
             JudgeUnavailable: the key is missing where one is needed, or cannot be one.
         """
-        base = _checked_url(url or OPENAI_URL)
-        self._key = _key(key_variable, needed=url is None)
+        base = checked_url(url or OPENAI_URL)
+        self._key = _key(key_variable, needed=url is None) if key_variable else ""
+        if self._key and in_clear_text(base):
+            raise ValueError(
+                f"the judge's url is plain http, and {key_variable} would go there in clear text; use https"
+            )
         self.name = model
-        self._server = urlsplit(base).netloc + urlsplit(base).path.rstrip("/")
+        self.most_tries = retries + 1
+        self._server = without_scheme(base)
         self._key_variable, self._seed, self._structured = key_variable, seed, structured
         self._timeout_s = timeout_s
         self._refused: set[str] = set() if structured == "auto" else {"response_format"}
+        self._heard = _Heard()
         timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, 10.0))
         self._client = openai.OpenAI(
             api_key=self._key or _NO_KEY,
@@ -225,7 +136,7 @@ class OpenAIJudge:
             # A proxy of the environment cannot reach what listens on this machine alone.
             http_client=openai.DefaultHttpxClient(
                 follow_redirects=False,
-                trust_env=urlsplit(base).hostname not in LOOPBACK,
+                trust_env=not is_loopback(base),
                 timeout=timeout,
                 event_hooks={"response": [self._bound]},
             ),
@@ -265,7 +176,9 @@ class OpenAIJudge:
             answer = Answer(None, failure=_failure(reply))
         if answer.text and not answer.failure and "response_format" in asked:
             answer = replace(answer, text=plain_numbers(answer.text))
-        return self._without_key(replace(answer, tries=tries))
+        # The last request is in the answer itself.
+        lost = max(0, tries - 1 - self._heard.unbilled + _is_unbilled(reply))
+        return self._without_key(replace(answer, tries=tries, lost=lost, without=self._left_out(asked)))
 
     def close(self) -> None:
         """Close the connections."""
@@ -273,7 +186,7 @@ class OpenAIJudge:
 
     def _adapted(self, question: Question) -> tuple[bytes | openai.OpenAIError, dict[str, Any], int]:
         """Reply, the request that it is for, and the tries; asks once more without what the server refuses by name."""
-        tries = 0
+        tries, self._heard.unbilled = 0, 0
         while True:
             asked = self._request(question)
             reply, more = self._send(asked)
@@ -289,9 +202,10 @@ class OpenAIJudge:
         request: dict[str, Any] = {
             "model": self.name,
             "messages": [{"role": role, "content": _utf8(content)} for role, content in question.messages],
-            "temperature": 0,
             longest: question.max_tokens,
         }
+        if "temperature" not in refused:
+            request["temperature"] = 0
         if "seed" not in refused:
             request["seed"] = self._seed + question.attempt
         if question.purpose == "detection" and "response_format" not in refused:
@@ -311,6 +225,7 @@ class OpenAIJudge:
     def _bound(self, response: httpx2.Response) -> None:
         if response.headers.get("content-encoding", "identity") != "identity":
             raise _UnreadError("compressed")
+        self._heard.unbilled += response.status_code in _UNBILLED
         assert isinstance(response.stream, httpx2.SyncByteStream)  # noqa: S101  (for the type checker)
         response.stream = _Bounded(response.stream, time.monotonic() + self._timeout_s)
 
@@ -324,33 +239,24 @@ class OpenAIJudge:
         status = error.status_code if isinstance(error, openai.APIStatusError) else 0
         if 300 <= status < 400:
             return f"{self._server} redirects elsewhere ({status}), and the key is not sent after it; give that address"
+        if status == 401 and not self._key_variable:
+            return f"{self._server} wants a key, and none is sent to an address out of a file; give it as a flag"
         return {
             401: f"{self._server} refuses the key; check {self._key_variable}",
             403: f"{self._server} forbids it; {self._key_variable} must be of an account that may use {self.name!r}",
             404: f"{self._server} has no model {self.name!r}, or no chat completions; most addresses end in /v1",
         }.get(status, "")
 
+    def _left_out(self, asked: dict[str, Any]) -> str:
+        """What this server refused, of what would have been asked for."""
+        refused = frozenset(self._refused) - ({"response_format"} if self._structured == "never" else set())
+        return " ".join(name for name in _LEFT_OUT if name in refused and name not in asked and name != "max_tokens")
+
     def _without_key(self, answer: Answer) -> Answer:
         if len(self._key) < SECRET_LENGTH:
             return answer
         parts = {name: getattr(answer, name) for name in ("text", "failure", "model", "fingerprint")}
         return replace(answer, **{n: part.replace(self._key, "[key]") for n, part in parts.items() if part})
-
-
-def _checked_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        raise ValueError("the judge's url is not one; it should look like http://127.0.0.1:8080/v1") from None
-    if "@" in url or parts.query or parts.fragment:
-        raise ValueError(
-            f"the url of the judge at {parts.hostname} must hold no user, password or query; "
-            "give the key in an environment variable"
-        )
-    if not usable:
-        raise ValueError(f"the judge's url must look like http://127.0.0.1:8080/v1, not {url!r}")
-    return url
 
 
 def _key(variable: str, *, needed: bool) -> str:
@@ -368,8 +274,8 @@ def _refused(reply: bytes | openai.OpenAIError, asked: dict[str, Any]) -> str:
     if not isinstance(reply, openai.BadRequestError | openai.UnprocessableEntityError):
         return ""
     # The whole body only where nothing else is said: it may repeat the question, and whatever stands in that.
-    complaint = str(reply.param or _at(reply.body, "message") or reply.body)
-    names = (name for name in ("response_format", "seed", "max_tokens") if name in asked)
+    complaint = str(reply.param or at(reply.body, "message") or reply.body)
+    names = (name for name in _LEFT_OUT if name in asked)
     return next((name for name in names if re.search(rf"\b{name}\b", complaint)), "")
 
 
@@ -381,12 +287,16 @@ def _failure(error: openai.OpenAIError) -> str:
             return "timeout"
         case openai.RateLimitError():
             return "rate limit"
-        case openai.APIStatusError(status_code=status) if status == 408:
+        case openai.APIStatusError(status_code=status) if status in _TIMED_OUT:
             return "timeout"
         case openai.APIStatusError(status_code=status):
             return "bad request" if status in (400, 413, 422) else "server error"
         case _:
             return "connection"
+
+
+def _is_unbilled(reply: bytes | openai.OpenAIError) -> bool:
+    return isinstance(reply, openai.APIStatusError) and reply.status_code in _UNBILLED
 
 
 def _utf8(text: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .answers import AnswerStore
 from .budget import Spent
-from .judge import Answer, Judge, JudgeUnavailable, Question
+from .judge import Answer, Judge, JudgeUnavailable, Question, most_tries
 
 Progress = Callable[[int, int], None]
 """Called with the questions answered so far, and all of them."""
@@ -89,7 +89,8 @@ def ask_until_usable(
 
     The same question at temperature 0 gets the same answer, so an unusable one or a refusal is asked again as another
     attempt, which has another seed (`AGAIN`); a question that was lost on the way is asked again as it was. What is
-    unusable to the end keeps its text and gets the failure `unusable`. `tries` counts the requests of all rounds.
+    unusable to the end keeps its text and gets the failure `unusable`. `tries` and `lost` count the requests of all
+    rounds. However many rounds it takes, `rng` is left as if there had been one.
 
     Raises:
         BudgetSpent: as `ask_all`.
@@ -98,14 +99,14 @@ def ask_until_usable(
     asked, total = list(questions), 0
     answers: list[Answer] = []
     left = list(range(len(asked)))
-    for turn in range(again + 1):
+    for turn, own in enumerate(rng.spawn(again + 1)):
         start, total = total, total + len(left)
         got = ask_all(
             judge,
             [asked[i] for i in left],
             store=store,
             budget=budget,
-            rng=rng,
+            rng=own,
             on_answer=_shifted(on_answer, start),
             **asking,
         )
@@ -123,8 +124,12 @@ def _shifted(progress: Progress | None, start: int) -> Progress | None:
 
 
 def _replaced(answers: list[Answer], left: list[int], got: list[Answer]) -> list[Answer]:
-    newer = {i: replace(new, tries=answers[i].tries + new.tries) for i, new in zip(left, got, strict=True)}
+    newer = {i: _together(answers[i], new) for i, new in zip(left, got, strict=True)}
     return [newer.get(i, answer) for i, answer in enumerate(answers)]
+
+
+def _together(old: Answer, new: Answer) -> Answer:
+    return replace(new, tries=old.tries + new.tries, lost=old.lost + new.lost)
 
 
 def _is_usable(usable: Callable[[Question, Answer], bool], question: Question, answer: Answer) -> bool:
@@ -216,12 +221,13 @@ class _Run:
     def _paid(self, question: Question) -> Answer | None:
         if self.budget is None:
             return self.judge.ask(question)
-        self.budget.reserve(question)
+        tries = most_tries(self.judge)
+        self.budget.reserve(question, tries)
         answer = None
         try:
             answer = None if self.stopped.is_set() else self.judge.ask(question)
         finally:
-            self.budget.settle(question, answer)
+            self.budget.settle(question, answer, tries)
         return answer
 
     def _watch(self, answer: Answer) -> None:

@@ -200,6 +200,19 @@ def test_several_saes_are_one_report(small, tmp_path, run):
     assert CheckReport.model_validate(report.model_dump()) == report
 
 
+def test_several_saes_have_one_budget(small, tmp_path, monkeypatch):
+    """What the first one's judge has used, the second one's cannot use again."""
+    for layer in (0, 1):
+        topk_sae(layer).save_model(tmp_path / f"release/layer_{layer}")
+    seen, judging = [], check.judging
+    monkeypatch.setattr(check, "judging", lambda s, f, spent, p: (seen.append(spent), judging(s, f, spent, p))[1])
+    settings = small(tmp_path / "release", sae_id=["*"], seeds=1)
+    check.run_check(settings, tmp_path / "r", Silent(), limits=check.Limits(max_tokens=5))
+    assert len(seen) == 2
+    assert seen[0] is seen[1]
+    assert seen[0].budget.max_tokens == 5
+
+
 def test_one_that_is_damaged_leaves_the_others_and_the_check_incomplete(small, tmp_path, run):
     root = tmp_path / "release"
     for layer in (0, 1):

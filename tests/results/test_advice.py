@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sae_sanity.results.advice import advice, headline, suite_reason
-from sae_sanity.results.outcome import Comparison, Estimate, GateCheck, SuiteResult, Verdict
+from sae_sanity.results.outcome import Comparison, Estimate, GateCheck, RecipeClaim, SuiteResult, Verdict
 
 
 def estimate(**changes):
@@ -109,6 +109,22 @@ def test_a_pass_needs_no_advice_and_a_shown_baseline_gets_none():
 def test_holm_above_the_level_is_said():
     (line,) = advice([suite(Verdict.BEATS, comparison(Verdict.BEATS), p_holm=0.0625)])
     assert "p over all suites (Holm) is 0.062" in line
+
+
+@pytest.mark.parametrize("verdict", [Verdict.EQUIVALENT, Verdict.WORSE, Verdict.NEGLIGIBLE, I])
+def test_an_assay_that_could_not_have_told_compares_nothing(verdict):
+    """A judge near chance finds everything EQUIVALENT, and more data would change that."""
+    gate = (GateCheck(name="judge", passed=False, detail="the judge is near chance"),)
+    recipe = RecipeClaim(
+        arm="random", verdict=Verdict.INVALID, reason="", p=None, p_holm=None, comparisons=(comparison(verdict),)
+    )
+    given = suite(Verdict.INVALID, comparison(verdict), gate=gate).model_copy(update={"recipe": recipe})
+    sound = suite(verdict, comparison(verdict), name="editing")
+    lines = advice([given, sound])
+    assert [line for line in lines if line.startswith("probing")] == [
+        "probing: INVALID; judge: the judge is near chance."
+    ]
+    assert [line for line in lines if line.startswith("editing vs random")]
 
 
 def test_every_failed_gate_check_is_named_once():

@@ -176,8 +176,17 @@ def test_without_a_common_stratum_what_is_there_is_shown():
     assert [(row.why, len(row.latents)) for row in rows] == [("random", 1), ("best", 1), ("worst", 1)]
 
 
-def test_a_missing_score_is_saebenchs_or_only_shown_at_random():
-    assert latent(detection=None).score == 0.7
+def test_a_missing_score_is_never_saebenchs():
+    """One scale begins at .5 and the other at .714: a latent without the first is best, worst or different in none."""
+    assert latent(detection=None).score is None
+    high = [latent(detection=None, saebench=0.99), latent(number=1, detection=None, saebench=0.01)]
+    seen = [*high, latent(number=2, detection=0.6), latent("random", 3, detection=0.55)]
+    for row in choose(seen, n_random=0):
+        assert not {one.latent for one in row.latents} & {0, 1}
+    assert any(one.detection is None for row in choose(seen, n_random=40) for one in row.latents)
+
+
+def test_a_missing_score_is_only_shown_at_random():
     silent = latent(number=5, detection=None, saebench=None)
     assert [row.why for row in choose([silent])] == ["random"]
     rows = by_why(choose([silent, latent(number=6), latent("random", 7)]))

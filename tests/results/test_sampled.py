@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from sampled_rows import SUITE, design, rows
+from sampled_rows import SUITE, design, rows, with_shares
 from scipy import stats
 from statsmodels.stats.nonparametric import rank_compare_2indep
 
@@ -183,6 +183,41 @@ def test_advice_asks_for_latents():
     told = " ".join(advice([suite.model_copy(update={"gate": ()})]))
     assert "latents of each SAE (have 18)" in told
     assert "clusters" not in told
+
+
+def test_each_arm_says_what_part_of_its_latents_is_compared():
+    frame = with_shares(rows(), trained=(0.1, 0.18, 0.036), random=(0.5, 0.0, 0.0))
+    (suite,) = analyse(frame, design())
+    notes = {arm.arm: arm.note for arm in suite.arms}
+    # .1 dead; .18 of .9 alive is 20 %; .036 of the .72 left is 5 %; what remains is .684
+    assert notes["trained"] == (
+        "about 68 % of the latents: 10 % are dead, of the alive 20 % lack texts to show, "
+        "of the rest 5 % fire at rates that not all arms have"
+    )
+    assert notes["random"].startswith("about 50 % of the latents: 50 % are dead, of the alive 0 % lack")
+    assert notes["@planted"] == ""
+    uncounted = analyse(frame[frame["metric"] != "outside_share"], design())[0]
+    assert {arm.note for arm in uncounted.arms} == {""}
+    all_dead = with_shares(rows(), random=(1.0, 0.0, 0.0))
+    assert "about 0 % of the latents" in {a.arm: a.note for a in analyse(all_dead, design())[0].arms}["random"]
+
+
+@pytest.mark.parametrize(
+    ("trained", "random", "said"),
+    [
+        ((0.1, 0.2, 0.02), (0.5, 0.11, 0.0), []),
+        ((0.0, 0.5, 0.06), (0.0, 0.45, 0.3), ["of the SAE's latents that could be asked about 12 % fire less or"]),
+        ((0.2, 0.04, 0.0), (0.2, 0.2, 0.0), ["of the SAE's alive latents 5 %", "of those of random 25 %"]),
+    ],
+)
+def test_advice_says_what_the_verdict_is_not_about(trained, random, said):
+    frame = with_shares(rows(), trained=trained, random=random, frozen_encoder=trained, permuted_decoder=trained)
+    (suite,) = analyse(frame, design())
+    assert suite.verdict is Verdict.BEATS
+    lines = [line for line in advice([suite]) if "latents" in line]
+    assert len(lines) == bool(said)
+    assert all(part in " ".join(lines) for part in said)
+    assert "frozen_encoder" not in " ".join(lines)
 
 
 def test_collapsed_tables_of_an_unknown_mix_are_plain_means():

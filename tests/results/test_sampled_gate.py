@@ -143,20 +143,43 @@ def test_a_judge_of_wild_answers_is_not_surely_above_chance(sound):
     assert f"accuracy {values.mean():.3f} on 8 planted latents (at least {bound:.3f})" in check.detail
 
 
-def test_shuffled_labels_above_chance_tell_of_a_leak():
-    assert failing(rows(shuffled=0.6)) == {"judge"}
-    assert "shuffled labels are above chance" in gate(rows(shuffled=0.6))["judge"].detail
-    assert failing(rows(shuffled=0.4)) == set()
+@pytest.mark.parametrize(("name", "words"), [("shuffled", "shuffled labels"), ("nothing", "nothing to find")])
+@pytest.mark.parametrize("level", [0.4, 0.6])
+def test_answers_off_chance_where_nothing_can_be_found_tell_of_a_leak(name, words, level):
+    check = gate(rows(blank={name: level}))["judge"]
+    assert failing(rows(blank={name: level})) == {"judge"}
+    assert check.detail.startswith(f"off chance on {words}: something tells the judge the answer; accuracy 0.9")
+    assert f"on 8 with {words}" in check.detail
+
+
+@pytest.mark.parametrize(("off", "passed"), [(0.0, True), (0.03, True), (0.07, False), (-0.03, True), (-0.07, False)])
+def test_off_chance_is_a_z_test_with_the_known_spread(sound, off, passed):
+    """Eight answers whose spread is .05 each: the mean lies within 2.576 * .05 / sqrt(8) = .0455 in 99 of 100."""
+    frame = sound.copy()
+    blank = frame["arm"].eq("@nothing") & frame["metric"].eq("detection")
+    frame.loc[blank, "value"] = 0.5 + off
+    check = gate(frame)["judge"]
+    assert check.passed is passed
+    z = stats.norm.ppf(0.995) * 0.05 / np.sqrt(8)
+    assert f"{0.5 + off:.3f} on 8 with nothing to find (chance 0.5 ± {z:.3f})" in check.detail
+
+
+def test_a_judge_that_says_the_same_of_all_texts_is_off_chance_nowhere(sound):
+    frame = sound.copy()
+    blank = frame["arm"].isin(["@nothing", "@shuffled"])
+    frame.loc[blank & frame["metric"].eq("detection"), "value"] = 0.5
+    frame.loc[blank & frame["metric"].eq("chance_sd"), "value"] = 0.0
+    assert gate(frame)["judge"].passed
 
 
 def test_detail_of_the_judge(sound):
     detail = gate(sound)["judge"].detail
-    assert detail.endswith("on shuffled labels; yes-rate 0.45, self-agreement 0.88")
+    assert detail.endswith("± 0.046); yes-rate 0.45, self-agreement 0.88")
     bare = sound[~sound["metric"].isin(["repeat", "yes_rate"])]
     assert gate(bare)["judge"].detail.endswith("yes-rate unknown, self-agreement unknown")
 
 
-@pytest.mark.parametrize("name", ["planted", "shuffled"])
+@pytest.mark.parametrize("name", ["planted", "shuffled", "nothing"])
 def test_a_judge_that_was_not_on_trial_fails(sound, name):
     check = gate(sound[sound["arm"] != f"@{name}"])["judge"]
     assert (check.passed, check.detail) == (False, f"no scores of @{name}: the judge was not on trial")
@@ -177,6 +200,20 @@ def test_arms_that_differ_in_missingness_are_incomplete():
     check = gate(frame)["complete"]
     p = stats.fisher_exact([[60, 4740], [0, 1200]]).pvalue
     assert check.detail == f"incomplete: no answer for random 60 of 4800, trained 0 of 1200 (Fisher p {p:.2g})"
+
+
+def test_latents_that_were_drawn_and_not_asked_are_missing_and_differ_by_arm():
+    """Rows as `rows_of_sae` writes them for a latent without questions: a missing answer at chance."""
+    frame = rows(n=400)
+    unasked = frame["arm"].eq("random") & frame["item"].isin(
+        frame.loc[frame["arm"].eq("random") & frame["metric"].eq("missing"), "item"].unique()[:60]
+    )
+    frame.loc[unasked & frame["metric"].eq("missing"), "value"] = 1.0
+    frame.loc[unasked & frame["metric"].eq("detection"), "value"] = 0.5
+    check = gate(frame)["complete"]
+    assert not check.passed
+    assert "random" in check.detail
+    assert "Fisher" in check.detail
 
 
 def test_a_latent_that_was_dropped_counts_as_missing(sound):

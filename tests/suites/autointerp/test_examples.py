@@ -43,8 +43,8 @@ def fire(corpus, *rates, seed=1):
 
 def run(firings, corpus, layout=SMALL, *, pool=None, seed=0):
     n = len(firings.cells)
-    survey = Survey(5000, np.array([len(c) for c in firings.cells]), np.ones(n, dtype=np.float32))
-    choice = Choice(tuple(range(n)), (0,) * n, (n,), 0, 0)
+    survey = Survey(5000, np.array([len(c) for c in firings.cells]), np.ones(n, dtype=np.float32), np.ones(n, bool))
+    choice = Choice(tuple(range(n)), (0,) * n, (n,), 0, 0, 0)
     pool = corpus.random_windows(2000, layout.buffer, 9) if pool is None else pool
     decode = lambda ids: tuple(map(str, ids))  # noqa: E731
     return list(gather(firings, corpus, choice, survey, pool, layout=layout, decode=decode, seed=seed))

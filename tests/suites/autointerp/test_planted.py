@@ -4,17 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 from numpy.random import default_rng
 
-from sae_sanity.suites.autointerp.latent import Example, Latent
-from sae_sanity.suites.autointerp.planted import (
-    NOTHING,
-    firing_windows,
-    planted,
-    silent_windows,
-    with_shuffled_labels,
-)
+from sae_sanity.suites.autointerp.planted import N_NOTHING, N_SHUFFLED, NOTHING, planted
 
 FILLER = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "theta", "kappa", "sigma", "omega", "lambda", "upsilon"]
 
@@ -34,13 +26,30 @@ def documents(n=300, seed=0, extra=(" river",), length=80):
     return out
 
 
-def tokens_of(latent, tokens):
-    """Tokens on which a latent fires, counted."""
+def enough(n, buffer=10):
+    """Asks for n windows in which it fires, without a token in common, and as many in which it does not."""
+
+    def shortage(activations):
+        fires = sum(windows(np.flatnonzero(acts), 2 * buffer) for acts in activations)
+        gaps = [np.diff([-1, *np.flatnonzero(acts), len(acts)]) - 1 for acts in activations]
+        silent = sum(int((gap // (2 * buffer + 1)).sum()) for gap in gaps)
+        return f"{fires} fire and {silent} do not, {n} are needed" if min(fires, silent) < n else ""
+
+    return lambda some: list(map(shortage, some))
+
+
+def windows(positions, distance):
+    last, n = -distance - 1, 0
+    for position in positions:
+        if position - last > distance:
+            last, n = position, n + 1
+    return n
+
+
+def tokens_of(activations, tokens):
+    """Tokens on which something fires, counted."""
     return Counter(
-        t
-        for acts, document in zip(latent.activations, tokens, strict=True)
-        for a, t in zip(acts, document, strict=True)
-        if a
+        t for acts, document in zip(activations, tokens, strict=True) for a, t in zip(acts, document, strict=True) if a
     )
 
 
@@ -55,34 +64,49 @@ def texts():
 
 @pytest.fixture(scope="module")
 def found(texts):
-    return named(planted(texts, default_rng(0), n_windows=40))
+    return named(planted(texts, default_rng(0), enough(40)))
 
 
 def test_each_fires_on_what_it_says(texts, found):
-    assert set(tokens_of(found["digits"], texts)) == {"1", "9"}
-    assert set(tokens_of(found["word: river"], texts)) == {" river"}
-    assert set(tokens_of(found["question marks"], texts)) == {"?"}
+    assert set(tokens_of(found["digits"].activations, texts)) == {"1", "9"}
+    assert set(tokens_of(found["word: river"].activations, texts)) == {" river"}
+    assert set(tokens_of(found["question marks"].activations, texts)) == {"?"}
     counts = Counter(t for document in texts for t in document)
     for name in ("digits", "word: river", "question marks"):
-        assert all(n == counts[t] for t, n in tokens_of(found[name], texts).items())
+        assert all(n == counts[t] for t, n in tokens_of(found[name].activations, texts).items())
 
 
 def test_true_explanations_and_what_is_known(found):
     assert found["word: river"].explanation == "the word 'river'"
-    assert {name for name, latent in found.items() if not latent.known} == {NOTHING}
+    blank = [name for name, latent in found.items() if not latent.known]
+    assert blank == [f"{NOTHING} {i}" for i in range(1, N_NOTHING + 1)]
+    assert N_NOTHING > 1
     # the rest of SAEBench's sentence comes before and behind it
     assert not any(latent.explanation.endswith(".") for latent in found.values())
 
 
-def test_nothing_in_particular_fires_at_the_median_rate_and_on_anything(texts, found):
-    rates = [np.concatenate(latent.activations).astype(bool).mean() for latent in found.values() if latent.known]
-    n = sum(map(len, texts))
-    rate = np.concatenate(found[NOTHING].activations).astype(bool).mean()
-    middle = np.median(rates)
-    assert abs(rate - middle) < 4 * (middle / n) ** 0.5
-    counts = tokens_of(found[NOTHING], texts)
-    assert "<|endoftext|>" not in counts
-    assert len(counts) > 0.5 * sum(counts.values())
+def test_what_is_random_fires_at_the_median_rate_and_on_anything(texts):
+    planting = planted(texts, default_rng(0), enough(40))
+    known = [latent.activations for latent in planting.latents if latent.known]
+    blank = [latent.activations for latent in planting.latents if not latent.known] + [*planting.unrelated]
+    assert len(planting.unrelated) == N_SHUFFLED
+    n, middle = sum(map(len, texts)), np.median([rate_of(each) for each in known])
+    for activations in blank:
+        assert abs(rate_of(activations) - middle) < 4 * (middle / n) ** 0.5
+        counts = tokens_of(activations, texts)
+        assert "<|endoftext|>" not in counts
+        assert len(counts) > 0.5 * sum(counts.values())
+    fires = np.array([np.concatenate(activations) > 0 for activations in blank])
+    assert np.abs(np.corrcoef(fires) - np.eye(len(fires))).max() < 0.03
+
+
+def test_random_firings_do_not_lack_windows_because_words_are_rare(texts):
+    planting = planted(texts, default_rng(0), enough(40), least_windows=1000)
+    assert rate_of(planting.unrelated[0]) * sum(map(len, texts)) == pytest.approx(3000, rel=0.1)
+
+
+def rate_of(activations):
+    return float(np.mean(np.concatenate(activations) > 0))
 
 
 def test_strengths_differ_and_tell_nothing(found):
@@ -94,35 +118,12 @@ def test_strengths_differ_and_tell_nothing(found):
 
 
 def test_same_seed_same_activations(texts, found):
-    again = named(planted(texts, default_rng(0), n_windows=40))
-    other = named(planted(texts, default_rng(1), n_windows=40))
+    again = named(planted(texts, default_rng(0), enough(40)))
+    other = named(planted(texts, default_rng(1), enough(40)))
     for name in found:
         assert all(map(np.array_equal, found[name].activations, again[name].activations))
-    assert not all(map(np.array_equal, found[NOTHING].activations, other[NOTHING].activations))
-
-
-def test_dense_is_aligned_with_padded_tokens(texts):
-    planting = planted(texts, default_rng(0), n_windows=40)
-    dense = planting.dense(96)
-    assert dense.shape == (len(texts), 96, len(planting.latents))
-    for i, latent in enumerate(planting.latents):
-        for row, acts in zip(dense[..., i], latent.activations, strict=True):
-            assert np.array_equal(row[: len(acts)], acts)
-            assert not row[len(acts) :].any()
-    with pytest.raises(ValueError):
-        planting.dense(10)
-
-
-def test_every_planted_latent_has_the_windows_that_saebench_wants(texts, found):
-    """SAEBench's own selection finds as many windows as we counted, none of them twice."""
-    indexing = pytest.importorskip("sae_bench.sae_bench_utils.indexing_utils")
-    n = min(map(len, texts))
-    for latent in found.values():
-        acts = torch.tensor(np.stack([a[:n] for a in latent.activations]))
-        count = firing_windows([row.numpy() > 0 for row in acts])
-        assert count >= 40
-        best = indexing.get_k_largest_indices(acts, k=40, buffer=10, no_overlap=True)
-        assert (acts[best[:, 0], best[:, 1]] > 0).all()
+    one = f"{NOTHING} 1"
+    assert not all(map(np.array_equal, found[one].activations, other[one].activations))
 
 
 # words, languages
@@ -131,7 +132,7 @@ def test_every_planted_latent_has_the_windows_that_saebench_wants(texts, found):
 def test_a_word_is_a_whole_word_in_any_case():
     texts = documents(extra=(" river",))
     texts[0] = [" River", " river", "side", " up", "river", " river", ".", " river", "'s", " river"]
-    latent = named(planted(texts, default_rng(0), n_windows=40))["word: river"]
+    latent = named(planted(texts, default_rng(0), enough(40)))["word: river"]
     assert (latent.activations[0] > 0).tolist() == [True, False, False, False, False, True, False, False, False, True]
 
 
@@ -139,24 +140,38 @@ def test_stop_words_are_no_words(found):
     assert "word: the" not in found
 
 
+def test_several_words_the_most_common_that_are_often_enough():
+    texts = documents(n=600, extra=(" river", " river", " stone", " house", " field", " cloud"))
+    texts += [[" huge"] * 800]  # the most common, in one place
+    found = planted(texts, default_rng(0), enough(40))
+    counts = Counter(t.strip() for document in texts for t in document)
+    common = sorted(("river", "stone", "house", "field", "cloud"), key=lambda word: -counts[word])
+    assert counts["huge"] > min(counts[word] for word in common) > 40
+    assert [latent.name for latent in found.latents][1:4] == [f"word: {word}" for word in common[:3]]
+    assert "word: huge" not in dict(found.left_out)
+
+
 def test_a_second_language_is_preferred(texts):
-    accents = named(planted(documents(extra=(" été", " naïve")), default_rng(0), n_windows=40))
-    assert set(tokens_of(accents["language: not English"], documents(extra=(" été", " naïve")))) == {" été", " naïve"}
-    assert not any(name.startswith("language") for name in named(planted(texts, default_rng(0), n_windows=40)))
+    accents = named(planted(documents(extra=(" été", " naïve")), default_rng(0), enough(40)))
+    assert set(tokens_of(accents["language: not English"].activations, documents(extra=(" été", " naïve")))) == {
+        " été",
+        " naïve",
+    }
+    assert not any(name.startswith("language") for name in named(planted(texts, default_rng(0), enough(40))))
 
 
 def test_code_by_lines():
     texts = documents(n=120, extra=("\n", "\n", "\n"), length=60)
     for document in texts:
         document += ["\n", "import", " numpy", "\n", " plain", " words"]
-    latent = named(planted(texts, default_rng(0), n_windows=20, buffer=3))["language: code or markup"]
-    assert set(tokens_of(latent, texts)) == {"import", " numpy"}
+    latent = named(planted(texts, default_rng(0), enough(20, 3)))["language: code or markup"]
+    assert set(tokens_of(latent.activations, texts)) == {"import", " numpy"}
 
 
 def quoted(*document):
     """Where the quotation latent fires in a document, among many that have quotations."""
     others = [[*(f" {word}" for word in FILLER), ' "', " spoken", " words", '"', *(f" {word}" for word in FILLER)]] * 60
-    latent = named(planted([list(document), *others], default_rng(0), n_windows=20, buffer=3))["quotations"]
+    latent = named(planted([list(document), *others], default_rng(0), enough(20, 3)))["quotations"]
     return [t for t, a in zip(document, latent.activations[0], strict=True) if a]
 
 
@@ -178,7 +193,7 @@ def test_quotations(document, inside):
 
 
 def test_too_few_firings_are_a_reason(texts):
-    planting = planted(texts[:20], default_rng(0), n_windows=40)
+    planting = planted(texts[:20], default_rng(0), enough(40))
     reasons = dict(planting.left_out)
     assert "question marks" in reasons
     assert "40 are needed" in reasons["question marks"]
@@ -187,63 +202,14 @@ def test_too_few_firings_are_a_reason(texts):
 
 def test_firing_everywhere_is_a_reason():
     digits = [["1", "2", "3"] * 20 for _ in range(100)]
-    planting = planted(digits, default_rng(0), n_windows=40)
-    assert "in which it does not fire" in dict(planting.left_out)["digits"]
+    planting = planted(digits, default_rng(0), enough(40))
+    assert "0 do not" in dict(planting.left_out)["digits"]
     assert planting.latents == ()
-    with pytest.raises(ValueError, match="nothing is planted"):
-        planting.dense(60)
+    assert planting.unrelated == ()
 
 
 @pytest.mark.parametrize("texts", [[], [[]], [["<|endoftext|>"]], [[], ["a"]], [["", " ", "\ufffd"]]])
 def test_odd_texts(texts):
-    planting = planted(texts, default_rng(0))
+    planting = planted(texts, default_rng(0), enough(40))
     assert planting.latents == ()
     assert planting.left_out
-
-
-def test_windows_are_counted_as_by_hand():
-    firing = np.zeros(100, bool)
-    firing[[5, 10, 20, 21, 40, 89, 95]] = True  # 5 and 95 too close to the ends; 20 hidden by 10
-    assert firing_windows([firing, firing]) == 2 * 4
-    assert silent_windows([np.zeros(63, bool), firing[:0]]) == 3
-    assert silent_windows([firing]) == 2  # 41 to 88
-
-
-# shuffled labels
-
-
-def example(i, active):
-    return Example((f"t{i}",), (float(active),), 0.5, "activating" if active else "random", i, 10)
-
-
-@pytest.fixture
-def latent():
-    fourteen = tuple(example(i, i < 4) for i in range(14))
-    hundred = tuple(example(i, i % 2 == 0) for i in range(100))
-    return Latent(3, 0.1, 2, (example(500, True),), fourteen, hundred)
-
-
-def test_shuffling_moves_labels_and_no_texts(latent):
-    shuffled = with_shuffled_labels(latent, default_rng(0))
-    assert shuffled.generation == latent.generation
-    for before, after in ((latent.saebench, shuffled.saebench), (latent.balanced, shuffled.balanced)):
-        assert [e.tokens for e in before] == [e.tokens for e in after]
-        assert sum(e.is_active for e in before) == sum(e.is_active for e in after)
-        assert all(e.is_active == (e.kind == "activating") for e in after)
-        assert before != after
-
-
-def test_a_perfect_answer_scores_at_chance_on_shuffled_labels(latent):
-    truth = [e.is_active for e in latent.balanced]
-    scores = [
-        np.mean(
-            [
-                e.is_active == t
-                for e, t in zip(with_shuffled_labels(latent, default_rng(s)).balanced, truth, strict=True)
-            ]
-        )
-        for s in range(200)
-    ]
-    # hypergeometric: standard deviation of one score is .05
-    assert np.mean(scores) == pytest.approx(0.5, abs=4 * 0.05 / 200**0.5)
-    assert np.std(scores) == pytest.approx(0.05, rel=0.2)

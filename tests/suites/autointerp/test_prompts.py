@@ -10,6 +10,7 @@ import re
 import jaxtyping
 import pytest
 import torch
+from sae_bench.evals.autointerp.eval_config import AutoInterpEvalConfig
 from tiny_site import WORDS, tiny_model, tiny_tokenizer
 
 from sae_sanity.suites.autointerp.latent import Example, Latent
@@ -43,7 +44,17 @@ def test_numbers_in_the_detection_prompt_are_true():
     assert user.endswith("14.  t0 t1")
     assert "<<" not in user
     assert (question.purpose, question.n_examples, question.attempt) == ("detection", 14, 1)
-    assert question.max_tokens == 2 * 14 + 5
+
+
+def test_how_long_an_answer_may_be():
+    """As SAEBench says in its layout; in the balanced one a list of all examples fits, in words and in JSON."""
+    saebench = [example("top", 0.0, 2.0)] * 2 + [example("weighted", 0.0, 2.0)] * 2 + [example("random", 0.0)] * 10
+    assert detection_question("cats", saebench).max_tokens == AutoInterpEvalConfig().max_tokens_in_prediction == 33
+    hundred = [example("activating", 0.0, 2.0)] * 50 + [example("random", 0.0, 0.0)] * 50
+    allowed = detection_question("cats", hundred).max_tokens
+    assert allowed == 6 * 100 + 32
+    # A tokenizer of a token for each character, spaces and commas included, is worse than any in use.
+    assert len(json.dumps({"examples": list(range(1, 101))}, separators=(",", ":"))) < allowed
 
 
 def test_hard_negatives_look_like_random_ones():

@@ -84,6 +84,12 @@ def test_what_saebench_drops_is_read(text, numbers):
         "1, " * LONGEST,
         "Examples 1, 3 because they mention cats",
         "1, 3 are active",
+        '{"examples": [1, 3, 57, 6',
+        '{"examples": [1, 3]',
+        '{"examples":\n [\n1,\n 3,',
+        "[1, 3",
+        "(1, 3",
+        "```json\n[1, 3",
     ],
 )
 def test_what_cannot_be_read(text):

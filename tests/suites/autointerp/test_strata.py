@@ -4,25 +4,34 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from sae_sanity.suites.autointerp.strata import allocate, choose, strata_edges, stratum_of
+from sae_sanity.suites.autointerp.strata import allocate, choose, in_steps, strata_edges, stratum_of
 from sae_sanity.suites.autointerp.survey import Survey
 
 N_TOKENS = 100_000
 COUNTS = st.lists(st.one_of(st.integers(0, 20), st.integers(15, N_TOKENS // 2)), min_size=1, max_size=80)
 
 
-def make_survey(counts):
-    return Survey(N_TOKENS, np.array(counts, dtype=np.int64), np.ones(len(counts), dtype=np.float32))
+def make_survey(counts, lacking=()):
+    """A survey in which the latents of some numbers do not have the windows to be shown."""
+    askable = ~np.isin(np.arange(len(counts)), list(lacking))
+    return Survey(N_TOKENS, np.array(counts, dtype=np.int64), np.ones(len(counts), dtype=np.float32), askable)
 
 
 def log_uniform(n, low, high, seed):
     return make_survey((N_TOKENS * 10 ** np.random.default_rng(seed).uniform(low, high, n)).astype(int))
 
 
-@given(st.lists(COUNTS, min_size=1, max_size=5), st.integers(1, 40), st.integers(1, 9), st.integers(0, 5))
-def test_what_always_holds(counts, n_latents, n_strata, seed):
-    surveys = [make_survey(each) for each in counts]
+@given(
+    st.lists(COUNTS, min_size=1, max_size=5),
+    st.sets(st.integers(0, 80)),
+    st.integers(1, 40),
+    st.integers(1, 9),
+    st.integers(0, 5),
+)
+def test_what_always_holds(counts, lacking, n_latents, n_strata, seed):
+    surveys = [make_survey(each, lacking) for each in counts]
     found = choose(surveys, n_latents, seed=seed, n_strata=n_strata)
     edges = np.array(found.edges)
     assert len(edges) <= n_strata + 1
@@ -30,8 +39,9 @@ def test_what_always_holds(counts, n_latents, n_strata, seed):
     for survey, choice in zip(surveys, found.choices, strict=True):
         alive = survey.counts >= 15
         # nobody is lost
-        assert sum(choice.mix) + choice.outside + choice.dead == len(survey.counts)
+        assert sum(choice.mix) + choice.outside + choice.ineligible + choice.dead == len(survey.counts)
         assert choice.dead == (~alive).sum()
+        assert choice.ineligible == (alive & ~survey.askable).sum()
         # as many as there are, each once, each in the stratum it is said to be from
         assert len(choice.latents) == len(choice.strata) == min(n_latents, sum(choice.mix))
         assert len(set(choice.latents)) == len(choice.latents)
@@ -39,6 +49,7 @@ def test_what_always_holds(counts, n_latents, n_strata, seed):
         assert (drawn <= np.array(choice.mix, dtype=int)).all()
         for latent, stratum in zip(choice.latents, choice.strata, strict=True):
             assert alive[latent]
+            assert survey.askable[latent]
             assert edges[stratum] <= np.log10(survey.counts[latent] / N_TOKENS) <= edges[stratum + 1]
 
 
@@ -85,6 +96,20 @@ def test_an_sae_without_alive_latents_takes_nothing_from_the_others():
     assert alone.choices[0] == beside.choices[0]
     assert beside.choices[1].dead == 3
     assert beside.choices[1].latents == ()
+
+
+def test_latents_that_cannot_be_asked_about_decide_nothing():
+    """Neither the overlap, nor the strata, nor the mix: it is as if they were not there."""
+    whole = log_uniform(600, -3, -1, 0)
+    rare = set(np.flatnonzero(whole.counts < 1000).tolist())
+    other = log_uniform(600, -3.5, -1, 1)
+    with_them = choose([make_survey(whole.counts, rare), other], 60, seed=3)
+    without = choose([make_survey(whole.counts[whole.counts >= 1000]), other], 60, seed=3)
+    assert with_them.edges == without.edges
+    assert with_them.edges[0] >= -2
+    mine, theirs = with_them.choices[0], without.choices[0]
+    assert (mine.mix, mine.strata, mine.ineligible) == (theirs.mix, theirs.strata, len(rare))
+    assert not set(mine.latents) & rare
 
 
 def test_without_an_overlap_nothing_is_drawn():
@@ -140,3 +165,54 @@ def test_allocation_by_hand():
 def test_nonsense_is_refused():
     with pytest.raises(ValueError, match="n_latents is 0"):
         choose([make_survey([20])], 0, seed=0)
+
+
+# step by step
+
+
+@given(st.lists(COUNTS, min_size=1, max_size=4), st.sets(st.integers(0, 80)), st.integers(1, 40), st.integers(0, 3))
+def test_what_always_holds_of_steps(counts, lacking, n_latents, seed):
+    surveys = [make_survey(each, lacking) for each in counts]
+    found = in_steps(surveys, n_latents, seed=seed)
+    walked = [choice for choice in found.choices if sum(choice.mix)]
+    # step k is of the same stratum for every SAE that takes one
+    assert len({choice.strata for choice in walked}) <= 1
+    assert all(not choice.latents for choice in found.choices if not sum(choice.mix))
+    for survey, choice in zip(surveys, found.choices, strict=True):
+        assert len(set(choice.latents)) == len(choice.latents) == len(choice.strata) <= n_latents
+        rates = np.log10(survey.firing_rate[list(choice.latents)])
+        assert stratum_of(rates, np.array(found.edges)).tolist() == list(choice.strata)
+        assert survey.askable[list(choice.latents)].all()
+    if walked and len(walked[0].latents) < n_latents:
+        drawn = np.bincount(walked[0].strata, minlength=len(walked[0].mix))
+        assert any((drawn == np.array(choice.mix)).any() for choice in walked), "it ends only where one is used up"
+
+
+def test_steps_follow_the_mean_mix_whoever_has_most_latents():
+    """By chi square; where one SAE has no more latents the steps end."""
+    surveys = [log_uniform(4000, -3, -1, 0), make_survey(np.r_[np.full(300, 200), np.full(9000, 9000)])]
+    found = in_steps(surveys, 4000, seed=3)
+    assert [len(choice.latents) for choice in found.choices] == [sum(found.choices[0].mix)] * 2
+    found = in_steps(surveys, 150, seed=3)
+    shares = np.mean([np.array(choice.mix) / sum(choice.mix) for choice in found.choices], axis=0)
+    drawn = np.bincount(found.choices[0].strata, minlength=len(shares))
+    some = shares > 0
+    assert drawn.sum() == 150
+    assert stats.chisquare(drawn[some], 150 * shares[some]).pvalue > 0.001
+
+
+def test_fewer_steps_are_the_beginning_of_more_where_the_strata_are_the_same():
+    surveys = [log_uniform(3000, -3, -1, i) for i in range(3)]
+    short, long = (in_steps(surveys, n, seed=1) for n in (160, 167))
+    assert short.edges == long.edges
+    assert [c.latents for c in short.choices] == [c.latents[:160] for c in long.choices]
+    assert (
+        in_steps([surveys[0], *surveys], 160, seed=1).choices[0]
+        == in_steps([*surveys, surveys[0]], 160, seed=1).choices[0]
+    )
+
+
+def test_steps_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="both must be at least 1"):
+        in_steps([log_uniform(50, -3, -1, 0)], 0, seed=0)
+    assert in_steps([], 5, seed=0).choices == ()

@@ -9,6 +9,7 @@ from tiny_site import tiny_texts
 
 from sae_sanity.suites import collector
 from sae_sanity.suites.autointerp import survey as module
+from sae_sanity.suites.autointerp.examples import Layout
 from sae_sanity.suites.autointerp.survey import Corpus, collect_firings, survey
 
 
@@ -35,10 +36,38 @@ def everything(collected):
     return torch.cat(parts[0]), np.concatenate(parts[1]), np.concatenate(parts[2])
 
 
+LAYOUT = Layout(buffer=3, n_top_generation=2, n_weighted_generation=1, n_random=4, n_balanced=4)
+
+
+def surveyed(collected, saes):
+    corpus = Corpus.of(collected)
+    return survey(collected, saes, corpus, corpus.random_windows(200, LAYOUT.buffer, 0), LAYOUT)
+
+
+@pytest.mark.parametrize("limit", [30_000_000, 2_000])
+def test_who_is_askable_is_so_by_the_dense_activations(saes, collected, limit, monkeypatch):
+    monkeypatch.setattr(module, "_BYTES", limit)
+    corpus = Corpus.of(collected)
+    pool = corpus.random_windows(200, LAYOUT.buffer, 0)
+    every = [range(sae.cfg.d_sae) for sae in saes]
+    surveys = surveyed(collected, saes)
+    for found, firings in zip(surveys, collect_firings(collected, saes, every, corpus), strict=True):
+        for latent, could in enumerate(found.askable):
+            acts = firings.dense(latent)
+            silent = sum(not acts[d, p - 3 : p + 4].any() for d, p in pool.tolist())
+            inside = (acts > 0.02 * acts.max()) & corpus.centres(3)
+            texts = int(inside.any(1).sum())  # one window of each text: no two share a token
+            if texts >= 2 + 3 + 4 and silent >= 2:
+                assert could
+            if silent < 2 or not inside.any():
+                assert not could
+    assert 0 < sum(found.askable.sum() for found in surveys) < sum(map(len, every))
+
+
 @pytest.mark.parametrize("limit", [30_000_000, 2_000, 1])
 def test_one_pass_is_every_sae_on_its_own(saes, collected, everything, limit, monkeypatch):
     monkeypatch.setattr(module, "_BYTES", limit)
-    for sae, found in zip(saes, survey(collected, saes), strict=True):
+    for sae, found in zip(saes, surveyed(collected, saes), strict=True):
         with torch.no_grad():
             latents = sae.encode(everything[0])
         assert found.n_tokens == len(everything[0])
@@ -59,12 +88,14 @@ def test_activations_are_read_once(saes, collected, monkeypatch):
     read = []
     chunks = type(collected).chunks
     monkeypatch.setattr(type(collected), "chunks", lambda self, *a: (read.append(1), chunks(self, *a))[1])
-    survey(collected, saes)
+    corpus = Corpus.of(collected)
+    read.clear()
+    survey(collected, saes, corpus, corpus.random_windows(50, 3, 0), LAYOUT)
     assert len(read) == 1
 
 
 def test_a_dead_sae():
-    found = module.Survey(100, np.array([0, 14, 15]), np.zeros(3, dtype=np.float32))
+    found = module.Survey(100, np.array([0, 14, 15]), np.zeros(3, dtype=np.float32), np.zeros(3, bool))
     assert found.dead().tolist() == [True, True, False]
 
 

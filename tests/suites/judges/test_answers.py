@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -174,6 +175,28 @@ def test_a_folder_in_its_place_is_an_error_of_the_system(path):
 def test_a_full_disk_is_an_error_of_the_system(store, explanation):
     store.put(_judge(), explanation(), ANSWER)
     store._database.execute("PRAGMA max_page_count = 1")  # SQLite's own way to be full
-    with pytest.raises(OSError, match=r"answers\.sqlite: database or disk is full"):
+    with pytest.raises(OSError, match=r"database or disk is full: .*answers\.sqlite") as caught:
         store.put(_judge(), explanation("long"), replace(ANSWER, text="x" * 100_000))
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(store.path))
+    assert store.get(_judge(), explanation()) == replace(ANSWER, cached=True)
+
+
+def test_a_database_that_may_only_be_read_is_an_error_of_the_system(store, explanation):
+    store._database.execute("PRAGMA query_only = 1")  # SQLite's own way to be read-only
+    with pytest.raises(OSError, match="readonly") as caught:
+        store.put(_judge(), explanation(), ANSWER)
+    assert caught.value.errno == errno.EROFS
+
+
+def test_a_disk_that_fails_is_an_error_of_the_system(store):
+    failed = sqlite3.OperationalError("disk I/O error")
+    failed.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+    with pytest.raises(OSError, match="I/O") as caught, store._errors():
+        raise failed
+    assert caught.value.errno == errno.EIO
+
+
+def test_answers_of_an_older_version_are_read(store, explanation):
+    store.put(_judge(), explanation(), ANSWER)
+    store._database.execute("UPDATE answers SET answer = json_remove(answer, '$.lost', '$.without')")
     assert store.get(_judge(), explanation()) == replace(ANSWER, cached=True)

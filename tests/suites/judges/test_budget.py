@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from sae_sanity.suites.judges.budget import (
     prompt_tokens_expected,
 )
 from sae_sanity.suites.judges.judge import Answer, Question
+from sae_sanity.suites.judges.queue import ask_all
 
 PRICE = Price(2.0, 8.0)
 
@@ -89,6 +91,52 @@ def test_what_a_server_does_not_count_costs_the_worst_case(explanation, answer):
     spent.reserve(explanation())
     spent.settle(explanation(), answer)
     assert (spent.prompt_tokens, spent.completion_tokens) == (prompt_tokens_at_most(explanation()), 20)
+
+
+@pytest.mark.parametrize(
+    ("answer", "times", "more"),
+    [
+        (Answer("x", prompt_tokens=7, completion_tokens=2, tries=4, lost=3), 3, (7, 2)),
+        (Answer(None, failure="timeout", tries=5, lost=4), 5, (0, 0)),
+        (Answer(None, failure="rate limit", tries=5, lost=2), 2, (0, 0)),
+        (Answer(None, failure="cut off", prompt_tokens=7, completion_tokens=20), 0, (7, 20)),
+    ],
+)
+def test_what_got_lost_on_the_way_costs_the_worst_case_each_time(explanation, answer, times, more):
+    spent = Spent()
+    spent.reserve(explanation(), 5)
+    spent.settle(explanation(), answer, 5)
+    worst = prompt_tokens_at_most(explanation())
+    assert (spent.prompt_tokens, spent.completion_tokens) == (times * worst + more[0], times * 20 + more[1])
+
+
+def test_as_much_is_set_aside_as_a_judge_may_ask(explanation):
+    worst = prompt_tokens_at_most(explanation()) + 20
+    spent = Spent(Budget(max_tokens=5 * worst))
+    spent.reserve(explanation(), 5)
+    spent.settle(explanation(), None, 5)
+    with pytest.raises(BudgetSpent, match=rf"need {6 * worst} more"):
+        spent.reserve(explanation(), 6)
+    spent.reserve(explanation(), 5)
+
+
+def test_a_server_that_answers_too_late_is_paid_for_and_the_limit_holds(make_judge, server, questions):
+    """It generates, bills, and finds that the client has hung up: five times for each question."""
+    server.always(server.chat("late"), wait_s=0.5)
+    many = questions(3)
+    worst = prompt_tokens_at_most(many[0]) + 20
+    spent = Spent(Budget(max_tokens=12 * worst))
+    with pytest.raises(BudgetSpent):
+        ask_all(
+            make_judge(timeout_s=0.1, retries=4),
+            many,
+            store=None,
+            budget=spent,
+            rng=np.random.default_rng(0),
+            workers=3,
+        )
+    assert len(server.sent) == 10
+    assert spent.prompt_tokens + spent.completion_tokens == 10 * worst
 
 
 def test_the_exact_limit_fits_and_one_less_does_not(explanation):

@@ -79,6 +79,36 @@ def test_a_cut_connection_is_asked_again_then_a_failure(make_judge, server, expl
     assert judge.ask(explanation()).failure == "connection"
 
 
+@pytest.mark.parametrize("status", [408, 504, 524])
+def test_somebody_on_the_way_stops_waiting(make_judge, server, explanation, status):
+    """The model may have answered all the same, and its server may bill it."""
+    server.always(b"", status=status, headers=SOON)
+    answer = make_judge(retries=1).ask(explanation())
+    assert (answer.failure, answer.tries, answer.lost) == ("timeout", 2, 1)
+
+
+def test_requests_that_got_lost_before_the_answer_are_counted(make_judge, server, explanation):
+    server.push(server.error("slow down"), status=429, headers=SOON)
+    server.push(b"", status=503, headers=SOON)
+    server.push(server.chat("late"), wait_s=0.6)
+    server.push(b"", status=504, headers=SOON)
+    server.push(server.chat("x"), cut=True)
+    judge = make_judge(timeout_s=0.2, retries=5)
+    answer = judge.ask(explanation())
+    assert (answer.text, answer.tries, answer.lost) == ("1, 3", 6, 3)
+    again = judge.ask(explanation("b"))  # counted for each question alone
+    assert (again.tries, again.lost) == (1, 0)
+    server.always(server.error("no"), status=429, headers=SOON)
+    assert judge.ask(explanation("c")).lost == 0
+
+
+def test_a_list_that_was_cut_off_is_a_failure(make_judge, server, detection):
+    choice = {"message": {"content": '{"examples": [1, 3, 57, 6'}, "finish_reason": "length"}
+    server.always(server.chat("", choices=[choice]))
+    answer = make_judge().ask(detection())
+    assert (answer.failure, answer.completion_tokens) == ("cut off", 3)
+
+
 @pytest.mark.parametrize("choices", [[], None, {}, "x"])
 def test_no_choices(make_judge, server, explanation, choices):
     server.always(server.chat("x", choices=choices))

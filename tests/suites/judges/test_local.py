@@ -225,3 +225,13 @@ def test_importing_it_loads_neither_the_server_nor_torch():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+@pytest.mark.slow
+def test_modules_of_the_working_directory_are_not_run(tmp_path, monkeypatch):
+    pytest.importorskip("xllamacpp")
+    for name in ("json", "xllamacpp"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w'); raise SystemExit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    LocalJudge(threads=1).close()
+    assert not (tmp_path / "ran").exists()

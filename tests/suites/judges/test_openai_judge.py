@@ -3,10 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from sae_bench.evals.autointerp.main import AutoInterp
 
 from sae_sanity.suites.judges.judge import Judge, JudgeUnavailable
-from sae_sanity.suites.judges.openai_judge import OpenAIJudge, clean, plain_numbers, same_model
+from sae_sanity.suites.judges.openai_judge import OpenAIJudge
 
 
 def test_it_is_a_judge(make_judge):
@@ -74,22 +73,29 @@ def test_a_key_that_httpx_would_quote_in_its_error_is_refused(monkeypatch, key):
     assert "0123456789" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["https://user:hunter2@host/v1", "https://host/v1?key=hunter2", "https://host/v1#hunter2", "https://hunter2@host"],
-)
-def test_a_url_with_a_secret_is_refused_without_saying_it(url):
-    with pytest.raises(ValueError, match=r"^the url of the judge at host must hold no user") as caught:
+@pytest.mark.parametrize("url", ["https://user:hunter2@host/v1", "127.0.0.1:8080/v1"])
+def test_an_address_is_looked_at_first(url):
+    with pytest.raises(ValueError, match=r"^the judge's url ") as caught:
         OpenAIJudge("m", url)
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "url", ["127.0.0.1:8080/v1", "ftp://host/v1", "http:///v1", "http://host:99999/v1", "http://["]
-)
-def test_what_is_no_url_is_refused(url):
-    with pytest.raises(ValueError, match=r"^the judge's url .* like http://127.0.0.1:8080/v1"):
-        OpenAIJudge("m", url)
+@pytest.mark.parametrize("url", ["http://10.0.0.5:8000/v1", "http://host/v1"])
+def test_no_key_goes_over_the_network_in_clear_text(make_judge, monkeypatch, url):
+    with pytest.raises(ValueError, match=r"is plain http, and OPENAI_API_KEY would go there in clear text; use https"):
+        make_judge(url=url)
+    make_judge(url=url, key_variable=None)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    make_judge(url=url)
+
+
+def test_without_a_variable_no_key_is_sent(make_judge, server, explanation):
+    judge = make_judge(key_variable=None)
+    judge.ask(explanation())
+    assert server.sent[0].headers["authorization"] == "Bearer no-key"
+    server.always(server.error("who are you?"), status=401)
+    with pytest.raises(JudgeUnavailable, match="wants a key, and none is sent to an address out of a file"):
+        judge.ask(explanation())
 
 
 def test_identity_is_what_decides_the_answers(make_judge, server):
@@ -101,7 +107,7 @@ def test_identity_is_what_decides_the_answers(make_judge, server):
         "temperature": 0,
         "seed": 3,
         "structured": "auto",
-        "protocol": 1,
+        "protocol": 2,
     }
     assert make_judge(timeout_s=1.0, retries=9, seed=3).identity() == judge.identity()
     json.dumps(judge.identity())
@@ -156,80 +162,27 @@ class TestStructured:
         assert server.sent[-1].body["max_completion_tokens"] == 20
         assert "max_tokens" not in server.sent[-1].body
 
-    @pytest.mark.parametrize(
-        ("text", "numbers"),
-        [
-            ('{"examples": [1, 3]}', [1, 3]),
-            ('{"examples":[]}', []),
-            ('{"examples": [2], "why": "x"}', [2]),
-            ("1, 3", [1, 3]),
-            ("None", []),
-            ('{"examples": [1.5]}', None),
-            ('{"examples": [true]}', None),
-            ('{"examples": [1', None),
-            ("[1, 2]", None),
-        ],
-    )
-    def test_saebench_reads_the_same_numbers(self, text, numbers):
-        assert AutoInterp.parse_predictions(None, plain_numbers(text)) == numbers  # type: ignore[arg-type]
+
+def test_a_model_that_takes_no_temperature_is_asked_without_and_answers_say_so(make_judge, server, explanation):
+    said = "Unsupported value: 'temperature' does not support 0 with this model."
+    server.push(server.error(said, param="temperature", code="unsupported_value"), status=400)
+    judge = make_judge()
+    first, second = judge.ask(explanation("a")), judge.ask(explanation("b"))
+    assert [(a.text, a.tries, a.without) for a in (first, second)] == [
+        ("1, 3", 2, "temperature"),
+        ("1, 3", 1, "temperature"),
+    ]
+    assert ["temperature" in sent.body for sent in server.sent] == [True, False, False]
 
 
-@pytest.mark.parametrize(
-    ("asked", "answered"),
-    [
-        ("tiny", "tiny"),
-        ("gpt-4o-mini", "gpt-4o-mini-2024-07-18"),
-        ("gpt-4", "gpt-4-0613"),
-        ("mistral-small-latest", "mistral-small-2409"),
-        ("llama3.2", "llama3.2:latest"),
-        ("openai/gpt-4o", "gpt-4o-2024-08-06"),
-        ("SmolLM2-135M-Instruct.Q4_1", "/models/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        ("smollm2", r"C:\models\SmolLM2.gguf"),
-        ("anything", ""),
-    ],
-)
-def test_the_same_model(asked, answered):
-    assert same_model(asked, answered)
-
-
-@pytest.mark.parametrize(
-    ("asked", "answered"),
-    [
-        ("gpt-4o", "gpt-4o-mini"),
-        ("gpt-4o", "gpt-4o-mini-2024-07-18"),
-        ("gpt-4", "gpt-4-32k"),
-        ("gpt-4", "gpt-4.1"),
-        ("gpt-4o-2024-08-06", "gpt-4o"),
-        ("llama-3-8b", "llama-3-70b"),
-        ("tiny", "other"),
-    ],
-)
-def test_another_model(asked, answered):
-    assert not same_model(asked, answered)
-
-
-@pytest.mark.parametrize(
-    ("dirty", "text"),
-    [
-        ("\x1b[31mred\x1b[0m", "red"),
-        ("\x9b31mred", "red"),
-        ("\x1b]0;title\x07after", "after"),
-        ("\x1b]8;;http://evil\x1b\\link\x1b]8;;\x1b\\", "link"),
-        ("\x1b]52;c;aGk=\x07", ""),
-        ("\x1bPdevice\x1b\\x", "x"),
-        ("\x1bcreset", "reset"),
-        ("a\x1b", "a"),
-        ("1\r2\r\n3", "1\n2\n3"),
-        ("a\u2028b", "a\nb"),
-        ("\u202egnp.exe\u202c \u2066x\u2069", "gnp.exe x"),
-        ("a\ud800b\x00\x08\x7f", "ab"),
-        ("in\u200bvisi\ufeffble\U000e0041", "invisible"),
-        ("tab\tand\nline", "tab\tand\nline"),
-        ("نمی\u200cخواهم 👩\u200d🔬 é 中", "نمی\u200cخواهم 👩\u200d🔬 é 中"),
-    ],
-)
-def test_clean(dirty, text):
-    assert clean(dirty) == text
+def test_what_a_detection_question_is_asked_without(make_judge, server, detection, explanation):
+    for name in ("response_format", "seed", "max_tokens"):
+        server.push(server.error("no", param=name), status=400)
+    judge = make_judge()
+    # `max_tokens` has another name then, and is there.
+    assert judge.ask(detection()).without == "response_format seed"
+    assert judge.ask(explanation()).without == "response_format seed"
+    assert make_judge(structured="never").ask(detection("b")).without == ""
 
 
 def test_close_closes(make_judge, explanation):

@@ -13,7 +13,7 @@ import pytest
 
 from sae_sanity.suites.judges.answers import AnswerStore
 from sae_sanity.suites.judges.budget import Budget, BudgetSpent, Spent, prompt_tokens_at_most
-from sae_sanity.suites.judges.judge import Answer, JudgeUnavailable, Question
+from sae_sanity.suites.judges.judge import Answer, JudgeUnavailable
 from sae_sanity.suites.judges.queue import AGAIN, ask_all, ask_until_usable
 
 
@@ -300,6 +300,22 @@ class TestUntilUsable:
         (answer,) = ask_until_usable(judge, questions(1), lambda q, a: bool(a.text.strip()), **settings())
         assert (answer.failure, answer.tries) == ("timeout", 3)
 
+    def test_what_was_lost_in_earlier_rounds_stays_counted(self, questions, settings):
+        given = iter([Answer("rubbish", tries=3, lost=2), Answer("fine", tries=2, lost=1)])
+        (answer,) = ask_until_usable(Echo(lambda q: next(given)), questions(1), self._usable, **settings())
+        assert (answer.text, answer.tries, answer.lost) == ("fine", 5, 3)
+
+    def test_lost_answers_change_nothing_that_is_drawn_later(self, questions, settings):
+        drawn = []
+        for bad in (0, 1, 30):
+            rng = np.random.default_rng(5)
+            lost = iter([Answer(None, failure="timeout")] * bad)
+            judge = Echo(lambda q, lost=lost: next(lost, None))
+            ask_until_usable(judge, questions(40), self._usable, **settings(rng=rng, workers=1))
+            (child,) = rng.spawn(1)
+            drawn.append((judge.asked[:40], rng.random(), child.random()))
+        assert drawn[0] == drawn[1] == drawn[2]
+
     def test_never_again(self, questions, settings):
         judge = Echo(lambda q: Answer("rubbish"))
         assert len(ask_until_usable(judge, questions(3), self._usable, again=0, **settings())) == 3
@@ -309,7 +325,3 @@ class TestUntilUsable:
         server.push(server.chat("rubbish"))
         ask_until_usable(make_judge(seed=7), questions(1), self._usable, **settings())
         assert [sent.body["seed"] for sent in server.sent] == [7, 7 + AGAIN]
-
-
-def test_a_question_says_nothing_about_whose_it_is():
-    assert set(Question.__dataclass_fields__) == {"messages", "max_tokens", "purpose", "n_examples", "attempt"}
