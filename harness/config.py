@@ -24,7 +24,8 @@ FLAGS = frozenset(
     )
 )
 """Settings with a flag of their own; the others are given as `--set NAME=VALUE`."""
-_LISTS = frozenset({"sae_id", "suites", "baselines", "tau"})
+LISTS = frozenset({"sae_id", "suites", "baselines", "tau", "ravel_attributes"})
+"""Settings that are lists: separated by commas in the environment and in `--set`."""
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -113,6 +114,8 @@ class Settings(BaseModel):
     """Data of `causal_editing` in RAVEL's layout: a folder or hub dataset; empty for packaged facts about cities."""
     ravel_entity: str = "city"
     """Kind of entity in that data."""
+    ravel_attributes: tuple[str, ...] = ()
+    """Attributes that are asked for; empty for those that SAEBench asks of cities and Nobel prize winners, else all."""
     editing_entities: Annotated[int, Field(ge=16)]
     """Entities that the model is asked about; those that it knows are edited."""
     editing_pairs: Annotated[int, Field(ge=16)]
@@ -168,7 +171,7 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _split(name: str, value: str) -> str | list[str]:
-    return [part.strip() for part in value.split(",")] if name in _LISTS else value
+    return [part.strip() for part in value.split(",")] if name in LISTS else value
 
 
 def resolve(

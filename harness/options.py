@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .config import Settings, resolve
+from .config import LISTS, Settings, resolve
 from .errors import UsageError
 
 Names = list[str] | None
@@ -102,7 +102,8 @@ def settings_of(*, config: Path | None = None, set_: Names = None, **flags: Any)
         name, equals, value = assignment.partition("=")
         if not equals:
             raise UsageError(f"--set is {assignment!r}; it must be NAME=VALUE")
-        flags[name.strip().replace("-", "_")] = value.strip()
+        name = name.strip().replace("-", "_")
+        flags[name] = split([value]) if name in LISTS else value.strip()
     return resolve(flags, config=config)
 
 

@@ -241,7 +241,7 @@ def _unknown(estimate: Estimate, *, nested: bool) -> str:
     if estimate.n_baseline < 2:
         return "one baseline seed: how much another seed would differ is not known"
     if estimate.lo is None:
-        return "one trial of one SAE: how much another trial would differ is not known"
+        return "fewer than 3 trials of the SAEs under test: how much another trial would differ is not known"
     return ""
 
 

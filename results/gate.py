@@ -120,7 +120,7 @@ def check_controls(scores: Scores, design: SuiteDesign, *, trained: str, alpha: 
     if not (design.must_lose or design.must_equal):
         return GateCheck(name="controls", passed=False, detail="no control was measured")
     losing_in = design.control_metric or design.metric
-    answers = [_loses(scores, losing_in, trained, control, alpha) for control in design.must_lose]
+    answers = [_loses(scores, losing_in, trained, each, alpha, trials=design.trials) for each in design.must_lose]
     answers += [_equals(scores, trained, control, _equal_in(design)) for control in design.must_equal]
     detail = "; ".join(text for _, text in answers)
     return GateCheck(name="controls", passed=all(passed for passed, _ in answers), detail=detail)
@@ -160,15 +160,16 @@ def check_off_floor(arms: Mapping[str, ArmScores], design: SuiteDesign, *, train
         return GateCheck(name="off_floor", passed=False, detail=f"no scores of {missing}")
     if problem := mismatch(ours, chance):
         return GateCheck(name="off_floor", passed=False, detail=problem)
-    result = paired_t(ours.clusters, chance.clusters, alpha=alpha)
+    result = _fixed(ours, chance, alpha=alpha, trials=design.trials)
     detail = f"{trained} against {chance.arm}: {describe_interval(result)}"
     return GateCheck(name="off_floor", passed=result.lo is not None and result.lo > 0, detail=detail)
 
 
 def _null_arm(arms: Mapping[str, ArmScores], design: SuiteDesign) -> str:
-    """Name of the arm whose seeds are held against each other: the floor, or a required arm if that is a reference."""
-    is_arm = design.floor in arms and not design.floor.startswith("@")
-    return design.floor if is_arm or not design.required else design.required[0]
+    """Name of the arm whose seeds are held against each other: the floor, or the required arm that has the most."""
+    if (design.floor in arms and not design.floor.startswith("@")) or not design.required:
+        return design.floor
+    return max(design.required, key=lambda name: len(arms[name].seeds) if name in arms else 0)
 
 
 def _no_seed_check(name: str, arm: ArmScores | None, *, nested: bool) -> str:
@@ -192,7 +193,16 @@ def _leave_one_out(arm: ArmScores, index: int, alpha: float, *, nested: bool) ->
     return crossed_t(scores[:, [index]], others, new_draw=True, alpha=alpha / len(arm.seeds))
 
 
-def _loses(scores: Scores, metric: str, trained: str, control: str, alpha: float) -> tuple[bool, str]:
+def _fixed(ours: ArmScores, theirs: ArmScores, *, alpha: float, trials: bool) -> CrossedT:
+    """Two arms taken as they are: only clusters are a sample, and trials where there are some."""
+    if not trials:
+        return paired_t(ours.clusters, theirs.clusters, alpha=alpha)
+    mine, other = ours.trials, theirs.trials
+    # A reference has no seeds: each of its trials stands against those of every SAE.
+    return paired_t(mine, other if mine.shape == other.shape else theirs.clusters, alpha=alpha, trials=True)
+
+
+def _loses(scores: Scores, metric: str, trained: str, control: str, alpha: float, *, trials: bool) -> tuple[bool, str]:
     """A control is cut from the trained SAE itself: the same seeds are paired, only clusters are a sample."""
     ours, theirs = scores.get((metric, trained)), scores.get((metric, control))
     if ours is None or theirs is None:
@@ -200,9 +210,11 @@ def _loses(scores: Scores, metric: str, trained: str, control: str, alpha: float
     if problem := mismatch(ours, theirs):
         return False, problem
     shared = [seed for seed in ours.seeds if seed in theirs.seeds]
-    columns = [i for i, seed in enumerate(ours.seeds) if seed in shared] or list(range(len(ours.seeds)))
-    others = [i for i, seed in enumerate(theirs.seeds) if seed in shared] or list(range(len(theirs.seeds)))
-    result = paired_t(ours.clusters[:, columns], theirs.clusters[:, others], alpha=alpha)
+    both = [
+        replace(arm, items=arm.items[[seed for seed in arm.seeds if seed in shared] or list(arm.seeds)])
+        for arm in (ours, theirs)
+    ]
+    result = _fixed(*both, alpha=alpha, trials=trials)
     passed = result.lo is not None and result.lo > 0
     return passed, f"{trained} {'above' if passed else 'not above'} {control}: {describe_interval(result)}"
 

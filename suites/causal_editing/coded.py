@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from sae_lens.saes.sae import SAE
+from torch import nn
 
+from ...baselines.interface import AnySAE, clone
 from .mdbm import Decode, Runs
 
 ROWS = 256
@@ -65,34 +67,69 @@ class _Rescaled:
         return self.of.generate(which, None if rows is None else self.coded.activations(which, rows), n_tokens)
 
 
-def code(sae: SAE[Any], clean: Float[torch.Tensor, "n d_in"]) -> Coded:
-    """Encode all prompts once.
+def code(sae: AnySAE, clean: Float[torch.Tensor, "n d_in"]) -> Coded:
+    """Encode all prompts once, in float32 on the device of their activations.
 
     Args:
-        sae: Any SAELens SAE; it is left as it was.
-        clean: Activation of every prompt at the place of the edit, raw, on the SAE's device.
+        sae: Any SAE, of any dtype and on any device; it is left as it was. One that is not float32 on that device is
+            copied for as long as its codes are used.
+        clean: Activation of every prompt at the place of the edit, raw.
     """
-    plain = _without_normalisation(sae)
-    n, d_in = clean.shape
-    codes, error = clean.new_empty(n, sae.cfg.d_sae), clean.new_empty(n, d_in)
-    scale, shift = clean.new_empty(n, 1), clean.new_empty(n, 1)
-    with torch.no_grad():
+    # Out of inference mode, in whose tensors no gradient of a mask could be taken.
+    with torch.inference_mode(False), torch.no_grad():
+        clean = clean.float()
+        sae = _in_float32(sae, clean.device)
+        decode = _without_normalisation(sae)
+        n, d_in = clean.shape
+        codes, error = clean.new_empty(n, sae.cfg.d_sae), clean.new_empty(n, d_in)
+        scale, shift = clean.new_empty(n, 1), clean.new_empty(n, 1)
         for start in range(0, n, ROWS):
             part = slice(start, start + ROWS)
             codes[part] = sae.encode(clean[part])
-            scale[part], shift[part] = _way_back(sae, len(clean[part]))
-            error[part] = (clean[part] - shift[part]) / scale[part] - plain.decode(codes[part])
-    return Coded(codes, error, plain.decode, scale, shift)
+            scale[part], shift[part] = _way_back(sae, clean[part])
+            error[part] = (clean[part] - shift[part]) / scale[part] - decode(codes[part])
+    return Coded(codes, error, decode, scale, shift)
 
 
-def _without_normalisation(sae: SAE[Any]) -> SAE[Any]:
-    plain = copy.copy(sae)  # shares every weight
+def _in_float32(sae: AnySAE, device: torch.device) -> AnySAE:
+    """The SAE itself where all of it is float32 on the device, else a copy that is; a foreign one casts for itself."""
+    if all(_is_float32(part, device) for part in _saes(sae)):
+        return sae
+    twin = clone(sae)
+    for part in _saes(twin):
+        # One by one: SAELens' `to` tells an SAE its own dtype, a module's `to` does not tell those within it.
+        part.to(device=device, dtype=torch.float32)
+    return twin
+
+
+def _is_float32(sae: SAE[Any], device: torch.device) -> bool:
+    weights = [(weight.device, weight.dtype) for weight in sae.parameters()]
+    return sae.dtype == torch.float32 and all(each == (device, torch.float32) for each in weights)
+
+
+def _saes(sae: AnySAE) -> list[SAE[Any]]:
+    """What of an SAE is SAELens': itself, or the two that a shuffled decoder may be made of."""
+    return [part for part in sae.modules() if isinstance(part, SAE)] if isinstance(sae, nn.Module) else []
+
+
+def _writer(sae: AnySAE) -> AnySAE:
+    """What decodes: the SAE itself, unless it reads with one and writes with another."""
+    return getattr(sae, "writer", sae)
+
+
+def _without_normalisation(sae: AnySAE) -> Decode:
+    writer = _writer(sae)
+    if not isinstance(writer, SAE):
+        return writer.decode  # a foreign SAE reads raw activations
+    plain = copy.copy(writer)  # shares every weight
     plain.run_time_activation_norm_fn_in = plain.run_time_activation_norm_fn_out = lambda x: x
-    return plain
+    return plain.decode
 
 
-def _way_back(sae: SAE[Any], n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factor and mean that `decode` would put back on the `n` rows encoded last; it uses them up."""
+def _way_back(sae: AnySAE, encoded: Float[torch.Tensor, "m d_in"]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factor and mean that `decode` would put back on the rows encoded last; it uses them up."""
     # Asked of the SAE itself, by sending a zero and a one the way that reconstructions go.
-    back = sae.run_time_activation_norm_fn_out(torch.tensor([[0.0, 1.0]], device=sae.device).expand(n, 2))
+    back = encoded.new_tensor([[0.0, 1.0]]).expand(len(encoded), 2)
+    if isinstance(writer := _writer(sae), SAE):
+        back = writer.run_time_activation_norm_fn_out(back)
     return back[:, 1:] - back[:, :1], back[:, :1]

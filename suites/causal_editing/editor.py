@@ -147,8 +147,8 @@ class Editor:
         # Alike beside alike: a row is as wide as the widest of its batch.
         order = sorted(range(len(which)), key=lambda place: self._shape(which[place]))
         size = self._batch_size
-        parts = [run(order[start : start + size]) for start in range(0, len(order), size)]
-        together = parts[0] if len(parts) == 1 else torch.cat(parts)
+        # Nothing holds the parts behind this line: of whole vocabularies they are as large as what they make up.
+        together = torch.cat([run(order[start : start + size]) for start in range(0, len(order), size)])
         return together[torch.tensor(order).argsort().to(together.device)]
 
     def _shape(self, index: int) -> tuple[int, int]:

@@ -209,11 +209,6 @@ def _name(name: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _sides(train: Sequence[str], test: Sequence[str]) -> Iterator[tuple[str, str]]:
-    yield from ((template, "train") for template in train)
-    yield from ((template, "test") for template in test)
-
-
 def _second_half(name: str, seed: int) -> bool:
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()[0] >= 128
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .ravel import RavelData
 
 Progress = Callable[[int, int], None]
+_Asked = tuple[Prompt, str]  # with its split
 
 BATCH = 256
 """Prompts between two reports of progress."""
@@ -67,7 +69,8 @@ def know(
 ) -> Known:
     """Ask a model about entities, each by the templates of its own split, and judge its greedy answers.
 
-    The answers are kept under the site's cache: the same model is not asked the same twice.
+    The answers are kept under the site's cache: the same model is not asked the same twice, while SAEBench, whose rule
+    judges them, stays the same.
 
     Args:
         site: the model.
@@ -81,7 +84,7 @@ def know(
     """
     prompts = list(_prompts(site, data, n_entities))
     path = _kept(site, prompts, n_tokens)
-    if (kept := _read(path)) is not None:
+    if (kept := _read(path, prompts)) is not None:
         return kept
     editor = Editor(site, [prompt for prompt, _ in prompts])
     asked: list[Answered] = []
@@ -113,7 +116,7 @@ def is_right(prompt: Prompt, answer: str, value: str | None = None) -> bool:
     return bool(evaluate_completion(prompt.text, prompt.value if value is None else value, answer))
 
 
-def _prompts(site: Site, data: RavelData, n_entities: int) -> Iterator[tuple[Prompt, str]]:
+def _prompts(site: Site, data: RavelData, n_entities: int) -> Iterator[_Asked]:
     for entity in list(data.values)[:n_entities]:
         split = _part(data.entity_split[entity])
         for attribute, templates in data.templates.items():
@@ -128,18 +131,19 @@ def _part(split: str) -> str:
     return "train" if split == "train" else "test"
 
 
-def _kept(site: Site, prompts: Sequence[tuple[Prompt, str]], n_tokens: int) -> Path:
-    what = json.dumps([_VERSION, site.fingerprint, n_tokens, [[asdict(prompt), split] for prompt, split in prompts]])
+def _kept(site: Site, prompts: Sequence[_Asked], n_tokens: int) -> Path:
+    asked = [[asdict(prompt), split] for prompt, split in prompts]
+    what = json.dumps([_VERSION, version("sae-bench"), site.fingerprint, n_tokens, asked])
     return site.cache / "answers" / f"{sha256(what.encode()).hexdigest()}.json"
 
 
-def _read(path: Path) -> Known | None:
-    """The answers that are kept; None where there are none, or none that can be read."""
+def _read(path: Path, prompts: Sequence[_Asked]) -> Known | None:
+    """The answers that are kept to these very prompts; None where there are none, or none that can be read."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return Known(tuple(_answered(row) for row in rows))
+        known = Known(tuple(_answered(row) for row in json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    return known if [(each.prompt, each.split) for each in known.asked] == list(prompts) else None
 
 
 def _answered(row: dict) -> Answered:  # pyright: ignore[reportMissingTypeArgument]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
-from .known import Known
+from .known import Known, is_right
 from .prompt import Prompt
 
 ENOUGH = 8
@@ -67,8 +67,9 @@ class Task:
 def draw_tasks(known: Known, *, n_train: int, n_sources: int, seed: int) -> tuple[Task, ...]:
     """Draw pairs for every attribute; the same for every SAE.
 
-    The source has another value than the base in every attribute that is asked for: an edit cannot be seen to change,
-    or to leave alone, what both have.
+    The source has another value than the base in every attribute that is asked for, and neither's answer passes for the
+    other's (`Nigeria` would for `Niger`): else an edit cannot be seen to change a thing, or to leave it alone. An
+    attribute that the model knows of too few entities is left out.
 
     Args:
         known: what the model answered.
@@ -77,24 +78,23 @@ def draw_tasks(known: Known, *, n_train: int, n_sources: int, seed: int) -> tupl
         seed: decides the draw.
 
     Raises:
-        ValueError: fewer than two attributes, or too few entities that the model knows; with the counts.
+        ValueError: fewer than two attributes of which the model knows enough; with the counts.
     """
-    world = _World(known)
-    if len(world.attributes) < 2:
-        raise ValueError(f"attributes are {world.attributes or 'none'}; it takes two: one changes, the other stays")
+    every = _World(known)
+    kept = tuple(name for name in every.attributes if min(map(len, every.bases(name))) >= ENOUGH)
+    world = replace(every, attributes=kept)
     tasks = []
-    for number, attribute in enumerate(world.attributes):
+    for number, attribute in enumerate(kept):
         rng = np.random.default_rng([seed, number])
         test = tuple(world.items(attribute, n_sources, rng))
-        entities = {item.base for item in test}
-        learnt = {world.prompt(pair.base).entity for pair in world.cause("train", attribute)}
-        for what, found in (("train", learnt), ("test", entities)):
-            if len(found) < ENOUGH:
-                raise ValueError(
-                    f"the model knows {attribute} of {len(found)} entities for {what} that can be paired, and it takes "
-                    f"{ENOUGH}; it answered {_told(known)}"
-                )
-        tasks.append(Task(attribute, tuple(world.lesson(attribute, n_train, rng)), test))
+        if len({item.base for item in test}) >= ENOUGH:
+            tasks.append(Task(attribute, tuple(world.lesson(attribute, n_train, rng)), test))
+    if len(tasks) < 2:
+        counts = ", ".join("{} of {} and {}".format(n, *map(len, every.bases(n))) for n in every.attributes)
+        raise ValueError(
+            f"the model knows too little: two attributes must have {ENOUGH} entities to learn from and {ENOUGH} to try "
+            f"that can be paired, and there are {counts or 'none'}; it answered {_told(known)}"
+        )
     return tuple(tasks)
 
 
@@ -108,17 +108,16 @@ class _World:
     """What is known, by split, attribute, template and entity."""
 
     known: Known
-    _index: dict[tuple[str, str], dict[str, dict[str, int]]] = field(default_factory=dict)
+    attributes: tuple[str, ...] = ()
+    """Those that are asked for, in the order of the data; by default all."""
+    _index: dict[tuple[str, str], dict[str, dict[str, int]]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        every = tuple(dict.fromkeys(each.prompt.attribute for each in self.known.asked))
+        object.__setattr__(self, "attributes", self.attributes or every)
         for i, each in enumerate(self.known.right):
             templates = self._index.setdefault((each.split, each.prompt.attribute), {})
             templates.setdefault(each.prompt.template, {})[each.prompt.entity] = i
-
-    @cached_property
-    def attributes(self) -> tuple[str, ...]:
-        """In the order of the data."""
-        return tuple(dict.fromkeys(each.prompt.attribute for each in self.known.asked))
 
     @cached_property
     def values(self) -> dict[tuple[str, str], str]:
@@ -129,9 +128,11 @@ class _World:
     def prompt(self, index: int) -> Prompt:
         return self.known.right[index].prompt
 
-    def cause(self, split: str, attribute: str) -> list[Pair]:
-        """One pair for each known prompt whose template some entity of another value knows too."""
-        return [pair for pair in (self._first(split, attribute, i) for i in self._all(split, attribute)) if pair]
+    def bases(self, attribute: str) -> tuple[set[str], set[str]]:
+        """Entities to learn from and to try whose prompt some entity of another value can be put into."""
+        found = ({i for i in self._all(s, attribute) if self._sources(s, attribute, i)} for s in ("train", "test"))
+        learnt, tried = ({self.prompt(i).entity for i in some} for some in found)
+        return learnt, tried
 
     def lesson(self, attribute: str, n: int, rng: np.random.Generator) -> Iterator[Pair]:
         """Training pairs: every second one about the attribute, the others about the others in turn."""
@@ -162,7 +163,8 @@ class _World:
 
     def _about(self, split: str, attribute: str, base: str, source: str, rng: np.random.Generator) -> Pair | None:
         """A pair of two given entities by one of the templates that both know."""
-        both = [found for found in self._index.get((split, attribute), {}).values() if {base, source} <= found.keys()]
+        templates = self._index.get((split, attribute), {}).values()
+        both = [f for f in templates if {base, source} <= f.keys() and self._distinct(f[base], f[source])]
         if not both:
             return None
         found = both[rng.integers(len(both))]
@@ -179,14 +181,20 @@ class _World:
     def _all(self, split: str, attribute: str) -> list[int]:
         return [i for found in self._index.get((split, attribute), {}).values() for i in found.values()]
 
-    def _first(self, split: str, attribute: str, base: int) -> Pair | None:
-        sources = self._sources(split, attribute, base)
-        return self._pair(base, sources[0]) if sources else None
-
     def _sources(self, split: str, attribute: str, base: int) -> list[int]:
         prompt = self.prompt(base)
         found = self._index[split, attribute][prompt.template]
-        return [i for entity, i in found.items() if self.values[entity, attribute] != prompt.value]
+        return [i for i in found.values() if self._distinct(base, i)]
+
+    def _distinct(self, base: int, source: int) -> bool:
+        """Whether neither of two answers passes for the other, nor begins like it."""
+        ours, theirs = self.known.right[base], self.known.right[source]
+        if ours.first == theirs.first:
+            return False
+        return not (
+            is_right(ours.prompt, ours.answer, theirs.prompt.value)
+            or is_right(theirs.prompt, theirs.answer, ours.prompt.value)
+        )
 
     def _differ(self, base: str, source: str) -> bool:
         names = [name for name in self.attributes if (base, name) in self.values and (source, name) in self.values]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,13 +15,13 @@ from ...results.scores import TRIAL, Row
 from ..suite import NotMeasurable, SuiteContext
 from .coded import Coded, code
 from .controls import equal_norm_edit, random_mask_like
-from .das import swapped, train_subspace
+from .das import default_rank, swapped, train_subspace
 from .editor import Editor
 from .known import Known, know
 from .mdbm import Wanted, edited, train_mask
 from .pairs import Pair, Task, draw_tasks, pairs_of
 from .ravel import RavelData, load_ravel
-from .trial import Trial, first_token_rows, rows_of_items
+from .trial import BATCH, Trial, first_token_rows, rows_of_items
 
 if TYPE_CHECKING:
     from sae_lens.saes.sae import SAE
@@ -32,8 +31,15 @@ if TYPE_CHECKING:
 Rows = Float[torch.Tensor, "pairs d_in"]
 ErrorTerm = Literal["dropped", "kept"]
 
-_SUBSPACE_LR = 0.01
-"""Step of the subspace: it starts at random and has to turn, where a mask only has to take a side."""
+_SUBSPACE_LR, _SUBSPACE_BATCH, _SUBSPACE_STEPS = 0.01, 16, 64
+"""How a subspace learns, whatever masks are given: it starts at random and has to turn, where a mask only has to take a
+side. A ceiling that is not learned out is none."""
+_SMALL_RANK, _VALIDATION = 8, 0.25
+_OF_SAEBENCH = {
+    "city": ("Country", "Continent", "Language"),
+    "nobel_prize_winner": ("Country of Birth", "Field", "Gender"),
+}
+"""What SAEBench asks of RAVEL's entities; its files have more."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +74,9 @@ class CausalEditing:
 
     References: `identity` edits nothing (cause 0, isolation 1: the floor, about .5); `patch` puts the source's whole
     activation in (the ceiling of cause); `subspace` swaps a subspace that was learned with the same pairs (distributed
-    alignment search: the ceiling of both). `first_token_random_latents` and `first_token_random_direction` are the
-    same SAE's edits by a random mask of the same size, and of the same length in a random direction, beside
-    `first_token`.
+    alignment search; its rank, which may be 0, is chosen on entities held out of them: the ceiling of both).
+    `first_token_random_latents` and `first_token_random_direction` are the same SAE's edits by a random mask of the
+    same size, and of the same length in a random direction, beside `first_token`.
     """
 
     name = "causal_editing"
@@ -130,8 +136,11 @@ class CausalEditing:
         Raises:
             ValueError: a package is missing, or the data cannot be had or are not RAVEL's.
         """
-        if find_spec("sae_bench") is None:
-            raise ValueError("causal_editing judges answers by SAEBench's rule; pip install 'sae-sanity[saebench]'")
+        try:
+            import sae_bench.evals.ravel.validation  # noqa: F401
+        except ImportError as error:
+            needed = "causal_editing judges answers by SAEBench's rule; pip install 'sae-sanity[saebench]'"
+            raise ValueError(f"{needed} ({error})") from None
         _data(options)
 
     @classmethod
@@ -189,11 +198,13 @@ class CausalEditing:
         learnt = {self._known.right[pair.base].prompt.entity for task in self._tasks for pair in task.train}
         items = ", ".join(f"{task.attribute} {len(task.test)}" for task in self._tasks)
         way = self._editor.why_plain
+        dropped = [name for name in self._known.counts() if name not in {task.attribute for task in self._tasks}]
         return (
             f"causal_editing: prompts answered correctly: {counts}",
             f"causal_editing: masks learn on {len(learnt)} entities and are tried on {len(tried)} others",
             f"causal_editing: items: {items}",
             f"causal_editing: the SAE's error term is {self.lesson.error}",
+            *([f"causal_editing: left out, for the model knows too few: {', '.join(dropped)}"] if dropped else []),
             *([f"causal_editing: every layer and token is run, because {way}"] if way else []),
         )
 
@@ -231,19 +242,52 @@ class CausalEditing:
             return lambda pairs: clean[[pair.base for pair in pairs]]
         if name == "patch":
             return lambda pairs: clean[[pair.source for pair in pairs]]
-        lesson = self.lesson
-        subspace = train_subspace(
-            self._editor,
-            _wanted(task.train),
-            clean,
-            epochs=lesson.epochs,
-            lr=_SUBSPACE_LR,
-            batch_size=lesson.batch_size,
-            generator=generator,
-        )
+        subspace = self._subspace(task, clean, generator)
         return lambda pairs: swapped(
             clean[[pair.base for pair in pairs]], clean[[pair.source for pair in pairs]], subspace
         )
+
+    def _subspace(
+        self, task: Task, clean: Float[torch.Tensor, "n d_in"], generator: torch.Generator
+    ) -> Float[torch.Tensor, "d_in rank"]:
+        """The best of two ranks and of nothing at all, by entities that it has not learned from.
+
+        Of rank 0 it edits nothing: the best edit that is known is never worse than none.
+        """
+        entities = sorted({self._known.right[pair.base].prompt.entity for pair in task.train})
+        order = torch.randperm(len(entities), generator=generator).tolist()
+        held = {entities[i] for i in order[: max(1, round(_VALIDATION * len(entities)))]}
+        tried = [pair for pair in task.train if self._known.right[pair.base].prompt.entity in held]
+        learnt = [pair for pair in task.train if not {*self._entities(pair)} & held]
+        steps_in_pairs = _SUBSPACE_STEPS * _SUBSPACE_BATCH
+        found = [clean.new_zeros(clean.shape[1], 0)]
+        for rank in sorted({_SMALL_RANK, default_rank(clean.shape[1])}) if learnt else ():
+            found.append(
+                train_subspace(
+                    self._editor,
+                    _wanted(learnt),
+                    clean,
+                    rank=min(rank, clean.shape[1]),
+                    epochs=max(self.lesson.epochs, -(-steps_in_pairs // len(learnt))),
+                    lr=_SUBSPACE_LR,
+                    batch_size=_SUBSPACE_BATCH,
+                    generator=generator,
+                )
+            )
+        return max(found, key=lambda subspace: self._validated(task, tried, clean, subspace))
+
+    def _validated(
+        self, task: Task, pairs: Sequence[Pair], clean: Float[torch.Tensor, "n d_in"], subspace: torch.Tensor
+    ) -> float:
+        """Sum of cause and isolation by the first token."""
+        rows = swapped(clean[[pair.base for pair in pairs]], clean[[pair.source for pair in pairs]], subspace)
+        right, _ = self._trial().first_tokens(pairs, rows)
+        about = np.array([self._known.right[pair.base].prompt.attribute == task.attribute for pair in pairs])
+        return float(sum(right[part].mean() for part in (about, ~about) if part.any()))
+
+    def _entities(self, pair: Pair) -> tuple[str, str]:
+        base, source = (self._known.right[i].prompt.entity for i in (pair.base, pair.source))
+        return base, source
 
     def _trial(self) -> Trial:
         return Trial(self._editor, self.site.tokenizer, self._known, self.lesson.n_tokens)
@@ -273,6 +317,8 @@ class CausalEditing:
         editor = Editor(self.site, [each.prompt for each in self._known.right])
         try:
             editor.logits([0], editor.clean()[:1])
+        except (MemoryError, torch.OutOfMemoryError):
+            raise  # says nothing about the hook
         except Exception as error:  # of any kind: a hook may be any module of any model
             why = " ".join(str(error).split())[:200]
             raise NotMeasurable(f"the model cannot be edited at {self.site.hook_name!r}: {why}") from None
@@ -288,11 +334,15 @@ class _Swap:
     error: Float[torch.Tensor, "n d_in"] | None
 
     def __call__(self, pairs: Sequence[Pair]) -> Rows:
+        # A part at a time: all pairs' codes at once would be pairs x d_sae, several times over.
+        with torch.no_grad():
+            return torch.cat([self._rows(pairs[i : i + BATCH]) for i in range(0, len(pairs), BATCH)])
+
+    def _rows(self, pairs: Sequence[Pair]) -> Rows:
         base, source = [pair.base for pair in pairs], [pair.source for pair in pairs]
         codes, error = self.coded.codes, None if self.error is None else self.error[base]
-        with torch.no_grad():
-            rows = edited(codes[base], codes[source], self.mask, self.coded.decode, error)
-            return self.coded.activations(base, rows)
+        rows = edited(codes[base], codes[source], self.mask, self.coded.decode, error)
+        return self.coded.activations(base, rows)
 
 
 def _wanted(pairs: Sequence[Pair]) -> Wanted:
@@ -302,10 +352,13 @@ def _wanted(pairs: Sequence[Pair]) -> Wanted:
 
 
 def _data(options: Mapping[str, Any]) -> RavelData:
+    kind, named = options["ravel_entity"], tuple(options["ravel_attributes"])
     if where := options["ravel"]:
-        return load_ravel(where, options["ravel_entity"])
-    from .facts import CITY, COUNTRY, city_facts, country_facts
+        return load_ravel(where, kind, named or _OF_SAEBENCH.get(kind, ()))
+    from .facts import CITY, CITY_ATTRIBUTES, COUNTRY, COUNTRY_ATTRIBUTES, city_facts, country_facts
 
-    if (kind := options["ravel_entity"]) not in (CITY, COUNTRY):
+    if kind not in (CITY, COUNTRY):
         raise ValueError(f"ravel_entity is {kind!r}; there are packaged facts of {CITY} and {COUNTRY} alone")
-    return city_facts(options["editing_entities"]) if kind == CITY else country_facts()
+    if kind == CITY:
+        return city_facts(options["editing_entities"], named or CITY_ATTRIBUTES)
+    return country_facts(named or COUNTRY_ATTRIBUTES)

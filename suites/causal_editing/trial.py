@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from .mdbm import Runs
 
+BATCH = 64
+"""Pairs whose logits are held at once: over all pairs a vocabulary of 256 thousand takes gigabytes."""
+
 Edit = Callable[[Sequence[Pair]], Float[torch.Tensor, "pairs d_in"]]
 """What takes the place of the base's activation in each pair."""
 
@@ -58,13 +61,30 @@ class Trial:
     def first_tokens(
         self, pairs: Sequence[Pair], rows: Float[torch.Tensor, "pairs d_in"]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Whether the first token is the wanted one, and its logit minus the other's; cheaper than an answer."""
+        """Whether the first token is the wanted one, and its logit minus the other's; cheaper than an answer.
+
+        Memory does not grow with pairs x vocabulary: of each batch's logits no more is kept than what is returned.
+        """
+        right, margin = np.zeros(len(pairs), dtype=bool), np.zeros(len(pairs), dtype=np.float32)
+        # Prompts of one template beside each other: they share what is computed once, and are about as long.
+        order = sorted(range(len(pairs)), key=lambda number: self._shape(pairs[number]))
+        for start in range(0, len(pairs), BATCH):
+            part = order[start : start + BATCH]
+            right[part], margin[part] = self._first_tokens([pairs[number] for number in part], rows[part])
+        return right, margin
+
+    def _shape(self, pair: Pair) -> tuple[str, int]:
+        prompt = self.known.right[pair.base].prompt
+        return prompt.template, len(prompt.tokens)
+
+    def _first_tokens(
+        self, pairs: Sequence[Pair], rows: Float[torch.Tensor, "pairs d_in"]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        tokens = torch.tensor([[pair.token, pair.other] for pair in pairs])
         with torch.no_grad():
             logits = self.runs.logits([pair.base for pair in pairs], rows)
-        at = torch.arange(len(pairs))
-        wanted, other = (torch.tensor([getattr(pair, name) for pair in pairs]) for name in ("token", "other"))
-        logits = logits.cpu()
-        return (logits.argmax(-1) == wanted).numpy(), (logits[at, wanted] - logits[at, other]).numpy()
+            likeliest, asked = logits.argmax(-1).cpu(), logits.gather(1, tokens.to(logits.device)).cpu()
+        return (likeliest == tokens[:, 0]).numpy(), (asked[:, 0] - asked[:, 1]).numpy()
 
     def is_right(self, pair: Pair, answer: str) -> bool:
         """Whether an answer to a pair's base prompt is the one that is wanted after the edit."""

@@ -11,7 +11,6 @@ from knowing_model import WORDS, knowing_site, ravel_data
 from tiny_site import TINY, tiny_subject
 
 from sae_sanity.harness import cli, subject
-from sae_sanity.results.store import Store
 from sae_sanity.suites.causal_editing.ravel import save_ravel
 from sae_sanity.suites.texts import TextSet
 
@@ -21,7 +20,7 @@ FLAGS = {
     "seeds": 3,
     "ravel_entity": "thing",
     "editing_entities": 48,
-    "editing_pairs": 64,
+    "editing_pairs": 512,
     "masks": 1,
 }
 
@@ -87,23 +86,21 @@ def suite_of(out):
 
 def test_a_check_ends_in_a_verdict_with_floor_ceiling_and_counts(check, tmp_path):
     code, out, err = check()
-    assert code in (0, 1, 3, 4), err
+    assert code in (0, 1, 3), err  # 4 would be an assay that could not tell
     suite = suite_of(out)
     arms = {arm["arm"]: arm["score"] for arm in suite["arms"]}
     assert arms["@identity"] == 0.5
-    assert arms["@subspace"] > arms["trained"] - 0.05
+    assert arms["@subspace"] > max(0.75, arms["trained"])
     against = {c["baseline"].partition("@")[0] for c in suite["comparisons"] if c["required"]}
     assert against == {"random", "frozen_decoder"}
-    assert {check["name"] for check in suite["gate"]} == {"range", "controls", "seeds", "off_floor"}
+    gate = {check["name"]: check["passed"] for check in suite["gate"]}
+    assert gate == dict.fromkeys(("range", "controls", "seeds", "off_floor"), True)
     text = " ".join(json.loads(out)["manifest"]["notes"])
     assert "Country 96 of 96" in text
-    rows = Store(tmp_path / "r")
-    first = (tmp_path / "r" / "cells").glob("*.parquet")
-    before = {path.name: path.read_bytes() for path in first}
+    before = {path.name: path.read_bytes() for path in (tmp_path / "r" / "cells").glob("*.parquet")}
     again, out_again, _ = check()
     assert (again, suite_of(out_again)) == (code, suite)
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "r" / "cells").glob("*.parquet")}
-    assert rows.folder.exists()
 
 
 def test_too_few_facts_are_a_skip_and_the_check_is_invalid(check, tmp_path):
@@ -113,7 +110,7 @@ def test_too_few_facts_are_a_skip_and_the_check_is_invalid(check, tmp_path):
     code, out, _ = check(f"ravel={tmp_path / 'few'}")
     assert code == 4
     (skip,) = [skip for skip in json.loads(out)["skipped"] if skip["what"] == "causal_editing"]
-    assert "the model knows Country of" in skip["reason"]
+    assert "Country of 42 and 6" in skip["reason"]
 
 
 @pytest.mark.parametrize(

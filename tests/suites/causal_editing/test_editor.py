@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -310,6 +311,32 @@ def test_rows_come_back_in_the_order_of_which(make_editor, plain, batch_size):
     continued = editor.generate(WHICH, rows, 3)
     for index, row, tokens in zip(WHICH, rows, continued, strict=True):
         assert torch.equal(editor.generate([index], row[None], 3)[0], tokens)
+
+
+def test_no_batch_is_held_once_they_are_put_together(make_editor, monkeypatch):
+    """Whole vocabularies: the parts, all of them in a row, and that in order would be held three times."""
+    editor, parts, alive = make_editor(batch_size=3), [], []
+    run, index = editor._logits, torch.Tensor.__getitem__
+
+    def remembered(which, rows):
+        found = run(which, rows)
+        parts.append(weakref.ref(found))
+        return found
+
+    def watched(tensor, key):
+        if tuple(tensor.shape) == (len(WHICH), 152):
+            alive.append(sum(each() is not None for each in parts))
+        return index(tensor, key)
+
+    rows = some_rows(editor)
+    expected = editor.logits(WHICH, rows)
+    monkeypatch.setattr(editor, "_logits", remembered)
+    monkeypatch.setattr(torch.Tensor, "__getitem__", watched)
+    found = editor.logits(WHICH, rows)
+    monkeypatch.undo()
+    assert torch.equal(found, expected)
+    assert len(parts) == 6
+    assert alive == [0]
 
 
 @pytest.mark.parametrize("plain", [False, True])

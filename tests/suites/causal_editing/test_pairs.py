@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -95,19 +96,44 @@ def test_what_the_model_does_not_know_is_not_edited():
 
 
 def test_too_few_known_entities_are_refused_with_counts():
-    with pytest.raises(
-        ValueError, match=r"knows Country of [0-7] entities for train .* 20 of 20 prompts about Country"
-    ):
+    said = r"Country of [0-7] and [0-7], Continent of .* it answered 20 of 20 prompts about Country"
+    with pytest.raises(ValueError, match=said):
         draw_tasks(known(10), n_train=50, n_sources=1, seed=0)
 
 
-def test_an_attribute_that_the_model_never_knows_is_refused():
+def test_an_attribute_that_the_model_does_not_know_is_left_out():
     wrong = tuple((e, "Language") for e in range(60))
-    with pytest.raises(ValueError, match=r"knows Language of 0 entities .* 0 of 120 prompts about Language correctly"):
-        draw_tasks(known(wrong=wrong), n_train=50, n_sources=1, seed=0)
+    tasks = draw_tasks(known(wrong=wrong), n_train=50, n_sources=1, seed=0)
+    assert [task.attribute for task in tasks] == ["Country", "Continent"]
+    assert {tuple(item.isolation) for task in tasks for item in task.test} == {("Continent",), ("Country",)}
 
 
 def test_one_attribute_cannot_be_isolated():
     alone = Known(tuple(each for each in known().asked if each.prompt.attribute == "Country"))
-    with pytest.raises(ValueError, match="it takes two"):
+    with pytest.raises(ValueError, match="two attributes must have"):
         draw_tasks(alone, n_train=50, n_sources=1, seed=0)
+
+
+def test_answers_that_pass_for_each_other_are_never_a_pair():
+    """An edit from Niger to Nigeria would be called right whether or not it did a thing."""
+    like = {"Peru": "Niger", "Chad": "Nigeria"}
+    asked = tuple(
+        replace(each, answer=value, prompt=replace(each.prompt, value=value))
+        for each in known().asked
+        for value in [like.get(each.answer, each.answer)]
+    )
+    some = Known(asked)
+    pairs = [
+        p for task in draw_tasks(some, n_train=200, n_sources=2, seed=0) for p in (*task.train, *pairs_of(task.test))
+    ]
+    named = {frozenset((some.right[p.base].answer, some.right[p.source].answer)) for p in pairs}
+    assert named
+    assert frozenset(("Niger", "Nigeria")) not in named
+
+
+def test_answers_that_begin_alike_are_never_a_pair():
+    some = Known(tuple(replace(e, first=1) if e.answer in ("Peru", "Chad") else e for e in known().asked))
+    pairs = [
+        p for task in draw_tasks(some, n_train=200, n_sources=2, seed=0) for p in (*task.train, *pairs_of(task.test))
+    ]
+    assert all(pair.token != pair.other for pair in pairs)

@@ -151,7 +151,7 @@ def test_a_damaged_file_of_answers_is_asked_again(suite, tmp_path):
 
 def test_a_model_that_knows_too_little_is_not_measurable(suite):
     few = CausalEditing(suite.site, suite.data, n_entities=6, lesson=LESSON)
-    with pytest.raises(NotMeasurable, match="knows Country of"):
+    with pytest.raises(NotMeasurable, match="Country of 3 and 3"):
         few.measure(linear_sae(rotation(32, 0)), few.site, np.random.default_rng(0))
     with pytest.raises(NotMeasurable):
         few.measure_reference("identity", few.site, np.random.default_rng(0))
