@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=60_000)
     parser.add_argument("--arms", type=int, default=5)
     parser.add_argument("--d-sae", type=int, default=1024)
+    parser.add_argument("--ours-alone", action="store_true", help="questions a second and memory, without SAEBench")
     parser.add_argument("--serve", action="store_true")
     options = parser.parse_args()
     if options.serve:
@@ -189,6 +190,8 @@ def run(options: argparse.Namespace, url: str) -> None:
         read = f"{seconds:.1f} s ({reading:.1f} of it the language model)"
         print(f"ours: {read}, {questions} questions, {rate:.0f} a second")
         print(f"memory: {before:.2f} GiB before asking, {after:.2f} after")
+        if options.ours_alone:
+            return
         tokens = Corpus.of(activations).tokens
         language = LanguageModel("any", site.model, site.tokenizer, bos_token_id=site.bos_token_id)
         with lent(language), contained(cache / "log", 0):

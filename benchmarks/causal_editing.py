@@ -135,8 +135,8 @@ def main() -> None:
         known = know(site, city_facts(options.cities), n_entities=options.cities, n_tokens=N_TOKENS)
         task = draw_tasks(known, n_train=options.pairs, n_sources=1, seed=0)[0]
         # SAEBench drops what does not fill a batch; neither side is given any.
-        lesson, pairs = (some[: len(some) // BATCH * BATCH] for some in (task.train, pairs_of(task.test)))
-        task = replace(task, train=lesson)
+        lesson, pairs = (list(some)[: len(some) // BATCH * BATCH] for some in (task.train, pairs_of(task.test)))
+        task = replace(task, train=tuple(lesson))
         print(f"{task.attribute}: {len(lesson)} training pairs, {len(pairs)} test pairs, {EPOCHS} epochs")
         saes = [make_sae(seed, site.d_in) for seed in range(options.saes)]
         seconds, found = ours(site, known, task, pairs, saes)
