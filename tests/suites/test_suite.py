@@ -9,6 +9,8 @@ import pytest
 from sae_sanity.suites import suite as module
 from sae_sanity.suites.suite import BUILT_IN, GROUP, Suite, SuiteContext, suite_classes, suite_points
 
+OURS = ["reconstruction", "sparse_probing", "causal_editing", "autointerp"]
+
 
 def _entry_points(*points):
     return lambda *, group: [p for p in points if p.group == group]
@@ -17,7 +19,7 @@ def _entry_points(*points):
 def test_built_in_suites_come_first_and_in_order(monkeypatch):
     other = EntryPoint("other", "json:JSONDecoder", GROUP)
     monkeypatch.setattr(module, "entry_points", _entry_points(other))
-    assert list(suite_points()) == ["reconstruction", "sparse_probing", "other"]
+    assert list(suite_points()) == [*OURS, "other"]
 
 
 def test_an_entry_point_adds_a_suite(monkeypatch):
@@ -31,7 +33,7 @@ def test_an_entry_point_adds_a_suite(monkeypatch):
 
 def test_the_same_entry_point_twice_is_one_suite(monkeypatch):
     monkeypatch.setattr(module, "entry_points", _entry_points(BUILT_IN[1]))
-    assert list(suite_points()) == ["reconstruction", "sparse_probing"]
+    assert list(suite_points()) == OURS
 
 
 def test_two_suites_of_one_name_are_refused(monkeypatch):
@@ -61,4 +63,6 @@ def test_naming_the_suites_loads_no_torch():
 
 
 def test_a_context_says_nothing_about_arms():
-    assert set(SuiteContext.__dataclass_fields__) == {"site", "held_out", "norm_cap", "options"}
+    assert set(SuiteContext.__dataclass_fields__) == {
+        *("site", "held_out", "interpretation", "norm_cap", "options", "judge"),
+    }
