@@ -53,6 +53,7 @@ def _suite_design(plan: Plan, suite: Suite | type[Suite]) -> SuiteDesign:
         exploratory=suite.exploratory,
         sampled=getattr(suite, "sampled", False),
         trials=getattr(suite, "trials", False),
+        strata=getattr(suite, "strata", False),
     )
 
 

@@ -16,7 +16,7 @@ from .outcome import ArmSummary, CheckReport, Comparison, GateCheck, Manifest, R
 from .sampled import ALIVE, UNREAD, coverage_note, mix_of, of_saes, overlap_note
 from .sampled_gate import sampled_gate
 from .scores import COLUMNS
-from .stats import ArmScores, arm_scores, benjamini_hochberg, holm
+from .stats import ArmScores, arm_scores, benjamini_hochberg, holm, stratified
 from .stats.crossed import RECIPE_SEEDS
 from .stats.permutation import N_RESAMPLES
 from .stopped import STEP, steps_of
@@ -114,6 +114,8 @@ def two_claims(
 
 def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: int, n_resamples: int) -> SuiteResult:
     tables = _tables(scores.loc[(scores["suite"] == suite.suite) & ~_unread(scores, suite)])
+    if suite.strata:
+        tables = {key: stratified(table) for key, table in tables.items()}
     shown_as = of_saes(tables, trained=design.trained) if suite.sampled else tables
     arms = {arm: table for (metric, arm), table in shown_as.items() if metric == suite.metric}
 

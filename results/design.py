@@ -52,6 +52,8 @@ class SuiteDesign:
     trials: bool = False
     """Whether each SAE is tried several times, with luck that is the trial's and not the SAE's: masks that are trained.
     A given SAE is then no better known than its trials agree; trials are named at the end of items (`scores.TRIAL`)."""
+    strata: bool = False
+    """Whether items lie in strata that count alike, named at the beginning of items (`scores.STRATUM`): attributes."""
     control_metric: str = ""
     """Metric in which `must_lose` controls must lose, where the primary one cannot tell; `must_equal` is then held in
     the primary metric alone. Empty: the primary metric and every metric."""

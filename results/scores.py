@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+STRATUM = "|"
+"""What ends the name of an item's stratum, with which the item's begins, where a suite has strata: attributes."""
 TRIAL = "#"
 """What stands between an item and its trial, where a suite tries each SAE several times with luck of its own."""
 

@@ -5,7 +5,7 @@ from .components import Components
 from .crossed import Claim, CrossedT, crossed_t, paired_t
 from .effect import d_z, rank_superiority, superiority
 from .equivalence import tost
-from .matrix import ArmScores, arm_scores, mismatch
+from .matrix import ArmScores, arm_scores, mismatch, stratified
 from .multiple import benjamini_hochberg, holm
 from .permutation import sign_flip, wilcoxon
 from .power import clusters_needed, mde, seeds_needed
@@ -46,6 +46,7 @@ __all__ = [
     "seeds_needed",
     "sign_flip",
     "standardise",
+    "stratified",
     "superiority",
     "tost",
     "two_sample",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..scores import TRIAL
+from ..scores import STRATUM, TRIAL
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -105,6 +105,24 @@ def arm_scores(rows: pd.DataFrame, arm: str) -> ArmScores:
         msg = f"{arm}: item {item!r} of cluster {cluster!r} occurs twice under seed {seed}"
         raise ValueError(msg)
     return ArmScores(arm, table.unstack("seed").sort_index().sort_index(axis=1))  # pyright: ignore[reportArgumentType]
+
+
+def stratified(scores: ArmScores) -> ArmScores:
+    """Weigh items so that the mean over clusters is the mean over strata, each of which counts alike.
+
+    With G clusters, H strata and G_h clusters that have stratum h, the mean of h is (1 / G) sum_g (G / G_h) x_gh, so
+    that a cluster's score becomes sum_h G / (H G_h) x_gh over the strata that it has. Arms with the same items get the
+    same weights. A cluster with few strata has a small score, with many a large one, and that is in its variance.
+    """
+    cluster, item = (scores.items.index.get_level_values(level).to_series(index=scores.items.index) for level in ITEM)
+    stratum = item.str.partition(STRATUM)[0]
+    have = stratum.groupby([cluster, stratum]).size()
+    clusters_of = have.groupby(level=1).size()
+    weight = cluster.nunique() / (len(clusters_of) * clusters_of)
+    of_cluster = cluster.map(cluster.value_counts())
+    of_stratum = have.reindex(zip(cluster, stratum, strict=True)).to_numpy()
+    factor = stratum.map(weight) * of_cluster / of_stratum
+    return ArmScores(scores.arm, scores.items.mul(factor, axis=0))
 
 
 def mismatch(first: ArmScores, second: ArmScores) -> str:

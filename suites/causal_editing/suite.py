@@ -82,7 +82,7 @@ class CausalEditing:
     name = "causal_editing"
     metric = "disentangle"
     reads: Literal["encoder", "both"] = "both"
-    unit = "item = (attribute, base entity, source entity), cluster = base entity, trial = mask"
+    unit = "item = (attribute, base entity, source entity), cluster = base entity, stratum = attribute, trial = mask"
     margin = 0.02
     note = (
         "masks learn on other entities and templates than they are tried on; only what the model answers correctly is "
@@ -94,6 +94,7 @@ class CausalEditing:
     )
     metrics: tuple[str, ...] = (metric, *exploratory, "cause_logit_difference", "isolation_logit_difference")
     trials = True
+    strata = True
     costly = True
     version = 1
 
