@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from .points import by_name
+
 if TYPE_CHECKING:
     import numpy as np
     from sae_lens.saes.sae import SAE
@@ -198,13 +200,7 @@ def suite_points() -> dict[str, EntryPoint]:
     Raises:
         ValueError: Two packages give suites of the same name.
     """
-    points: dict[str, EntryPoint] = {}
-    for point in (*BUILT_IN, *entry_points(group=GROUP)):
-        known = points.setdefault(point.name, point)
-        if known.value != point.value:
-            msg = f"suite {point.name!r} is given by both {known.value!r} and {point.value!r}; rename one of them"
-            raise ValueError(msg)
-    return points
+    return by_name("suite", (*BUILT_IN, *entry_points(group=GROUP)))
 
 
 def suite_classes() -> dict[str, type[Suite]]:

@@ -137,14 +137,35 @@ def paired_t(
 
 def _interval(difference: npt.NDArray[np.float64], parts: Components, *, scale: float, alpha: float) -> CrossedT:
     estimate, variance = float(difference.mean()), parts.variance()
-    # Arms that agree in every cluster leave rounding noise; it must not pass for a tiny but sure error.
-    if variance <= (16 * np.finfo(float).eps * scale) ** 2:
+    df = len(difference) - 1.0 if is_rounding(variance, scale) else parts.df()
+    return CrossedT(*t_interval(estimate, variance, df, scale=scale, alpha=alpha), parts)
+
+
+def is_rounding(variance: float, scale: float) -> bool:
+    """Whether a variance is only what rounding leaves of scores of this size."""
+    return bool(variance <= (16 * np.finfo(float).eps * scale) ** 2)
+
+
+def t_interval(
+    estimate: float, variance: float, df: float, *, scale: float, alpha: float
+) -> tuple[float, float, float, float, float, float]:
+    """The first six fields of `CrossedT` of an estimate whose variance is known with some degrees of freedom.
+
+    Scores that agree leave rounding noise; it must not pass for a tiny but sure error.
+
+    Args:
+        estimate: The difference.
+        variance: Its variance.
+        df: Degrees of freedom of the variance.
+        scale: Largest absolute score, which says how large rounding is.
+        alpha: One-sided level.
+    """
+    if is_rounding(variance, scale):
         exact = 0.0 if abs(estimate) <= 16 * np.finfo(float).eps * scale else estimate
-        return CrossedT(exact, 0.0, len(difference) - 1.0, exact, exact, 0.0 if exact > 0 else 1.0, parts)
-    error, df = float(np.sqrt(variance)), parts.df()
+        return exact, 0.0, df, exact, exact, 0.0 if exact > 0 else 1.0
+    error = float(np.sqrt(variance))
     half = float(stats.t.isf(alpha, df)) * error
-    pvalue = float(stats.t.sf(estimate / error, df))
-    return CrossedT(estimate, error, df, estimate - half, estimate + half, pvalue, parts)
+    return estimate, error, df, estimate - half, estimate + half, float(stats.t.sf(estimate / error, df))
 
 
 def _scale(*arms: npt.NDArray[np.float64]) -> float:

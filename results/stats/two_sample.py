@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from .crossed import RECIPE_SEEDS, CrossedT
+from .crossed import RECIPE_SEEDS, CrossedT, is_rounding, t_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -278,18 +278,10 @@ def _side(saes: Sequence[SaeMean], *, sample: bool) -> Side:
     spread = sum(value**2 / df for value, df in terms)
     df = whole**2 / spread if spread else sum(df for _, df in terms)
     between = float(np.var([sae.mean for sae in saes], ddof=1)) if sample else None
-    if between is not None and between <= (16 * np.finfo(float).eps * _scale(saes)) ** 2:
+    if between is not None and is_rounding(between, _scale(saes)):
         between = 0.0
     return Side(len(saes), whole / len(saes), float(df), between)
 
 
 def _interval(estimate: float, sides: Sides, *, scale: float, alpha: float) -> TwoSample:
-    variance, df = sides.variance(), sides.df()
-    # SAEs that agree leave rounding noise; it must not pass for a tiny but sure error.
-    if variance <= (16 * np.finfo(float).eps * scale) ** 2:
-        exact = 0.0 if abs(estimate) <= 16 * np.finfo(float).eps * scale else estimate
-        return TwoSample(exact, 0.0, df, exact, exact, 0.0 if exact > 0 else 1.0, None, sides)
-    error = float(np.sqrt(variance))
-    half = float(stats.t.isf(alpha, df)) * error
-    pvalue = float(stats.t.sf(estimate / error, df))
-    return TwoSample(estimate, error, df, estimate - half, estimate + half, pvalue, None, sides)
+    return TwoSample(*t_interval(estimate, sides.variance(), sides.df(), scale=scale, alpha=alpha), None, sides)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from sae_lens.saes.sae import SAE
 from torch import nn
 
@@ -38,6 +39,11 @@ class Coded:
     """What rows are multiplied by to become activations of their prompt: 1 where nothing is normalised."""
     shift: Float[torch.Tensor, "n 1"]
     """What is added to them then: 0 where nothing is centred."""
+
+    @cached_property
+    def live(self) -> Bool[torch.Tensor, " d_sae"]:
+        """Latents that fire on some prompt."""
+        return (self.codes != 0).any(0)
 
     def activations(self, which: Sequence[int], rows: Float[torch.Tensor, "m d_in"]) -> Float[torch.Tensor, "m d_in"]:
         """Turn rows that were decoded for some prompts into activations of the model.

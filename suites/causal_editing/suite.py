@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -178,17 +178,19 @@ class CausalEditing:
         ]
 
     def measure_reference(self, name: str, site: Site, rng: np.random.Generator) -> list[Row]:
-        """Try an edit that needs no SAE, as often as a mask is.
+        """Try an edit that needs no SAE; its rows are of as many trials as those of a mask.
 
         Raises:
             NotMeasurable: when the model knows too little.
         """
-        tasks, rows = self._tasks, []
-        clean = self._editor.clean()
-        for number, task in enumerate(tasks):
+        rows: list[Row] = []
+        for number, task in enumerate(self._tasks):
+            pairs, tried = pairs_of(task.test), None
             for trial in range(self.lesson.masks):
-                edit = self._reference(name, task, clean, self._generator(number, trial))
-                tried = self._trial().answers(pairs_of(task.test), edit)
+                # Only what is learned has luck of its own.
+                if tried is None or name == self.ceiling:
+                    edit = self._reference(name, task, pairs, self._generator(number, trial))
+                    tried = self._trial().answers(pairs, edit)
                 rows += rows_of_items(task.test, tried, f"{TRIAL}{trial}")
         return rows
 
@@ -224,65 +226,61 @@ class CausalEditing:
             error=error,
         )
         trial, pairs = self._trial(), pairs_of(task.test)
-        edit = _Swap(coded, mask, error)
-        yield from rows_of_items(task.test, trial.answers(pairs, edit), suffix)
-        clean = self._editor.clean()[[pair.base for pair in pairs]]
-        live = (coded.codes != 0).any(0)
+        rows = _swap(coded, pairs, mask, error)
+        yield from rows_of_items(task.test, trial.answers(pairs, rows), suffix)
+        drawn = random_mask_like(mask & coded.live, coded.live, generator)
         controls = {
-            "random_latents": _Swap(coded, random_mask_like(mask & live, live, generator), error)(pairs),
-            "random_direction": equal_norm_edit(clean, edit(pairs), generator),
+            "random_latents": _swap(coded, pairs, drawn, error),
+            "random_direction": equal_norm_edit(self._clean(pairs)[0], rows, generator),
         }
-        for name, rows in controls.items():
-            first, _ = trial.first_tokens(pairs, rows)
+        for name, control in controls.items():
+            first, _ = trial.first_tokens(pairs, control)
             yield from first_token_rows(f"first_token_{name}", task.test, first, suffix)
 
-    def _reference(
-        self, name: str, task: Task, clean: Float[torch.Tensor, "n d_in"], generator: torch.Generator
-    ) -> Callable[[Sequence[Pair]], Rows]:
+    def _reference(self, name: str, task: Task, pairs: Sequence[Pair], generator: torch.Generator) -> Rows:
+        base, source = self._clean(pairs)
         if name == "identity":
-            return lambda pairs: clean[[pair.base for pair in pairs]]
+            return base
         if name == "patch":
-            return lambda pairs: clean[[pair.source for pair in pairs]]
-        subspace = self._subspace(task, clean, generator)
-        return lambda pairs: swapped(
-            clean[[pair.base for pair in pairs]], clean[[pair.source for pair in pairs]], subspace
-        )
+            return source
+        return swapped(base, source, self._subspace(task, generator))
 
-    def _subspace(
-        self, task: Task, clean: Float[torch.Tensor, "n d_in"], generator: torch.Generator
-    ) -> Float[torch.Tensor, "d_in rank"]:
+    def _clean(self, pairs: Sequence[Pair]) -> tuple[Rows, Rows]:
+        """Clean activations of base and source."""
+        clean = self._editor.clean()
+        return clean[[pair.base for pair in pairs]], clean[[pair.source for pair in pairs]]
+
+    def _subspace(self, task: Task, generator: torch.Generator) -> Float[torch.Tensor, "d_in rank"]:
         """The best of two ranks and of nothing at all, by entities that it has not learned from.
 
         Of rank 0 it edits nothing: the best edit that is known is never worse than none.
         """
-        entities = sorted({self._known.right[pair.base].prompt.entity for pair in task.train})
+        clean = self._editor.clean()
+        entities = sorted({self._entities(pair)[0] for pair in task.train})
         order = torch.randperm(len(entities), generator=generator).tolist()
         held = {entities[i] for i in order[: max(1, round(_VALIDATION * len(entities)))]}
-        tried = [pair for pair in task.train if self._known.right[pair.base].prompt.entity in held]
+        tried = [pair for pair in task.train if self._entities(pair)[0] in held]
         learnt = [pair for pair in task.train if not {*self._entities(pair)} & held]
         steps_in_pairs = _SUBSPACE_STEPS * _SUBSPACE_BATCH
         found = [clean.new_zeros(clean.shape[1], 0)]
-        for rank in sorted({_SMALL_RANK, default_rank(clean.shape[1])}) if learnt else ():
+        for rank in sorted({min(_SMALL_RANK, clean.shape[1]), default_rank(clean.shape[1])}) if learnt else ():
             found.append(
                 train_subspace(
                     self._editor,
                     _wanted(learnt),
                     clean,
-                    rank=min(rank, clean.shape[1]),
+                    rank=rank,
                     epochs=max(self.lesson.epochs, -(-steps_in_pairs // len(learnt))),
                     lr=_SUBSPACE_LR,
                     batch_size=_SUBSPACE_BATCH,
                     generator=generator,
                 )
             )
-        return max(found, key=lambda subspace: self._validated(task, tried, clean, subspace))
+        return max(found, key=lambda subspace: self._validated(task, tried, subspace))
 
-    def _validated(
-        self, task: Task, pairs: Sequence[Pair], clean: Float[torch.Tensor, "n d_in"], subspace: torch.Tensor
-    ) -> float:
+    def _validated(self, task: Task, pairs: Sequence[Pair], subspace: torch.Tensor) -> float:
         """Sum of cause and isolation by the first token."""
-        rows = swapped(clean[[pair.base for pair in pairs]], clean[[pair.source for pair in pairs]], subspace)
-        right, _ = self._trial().first_tokens(pairs, rows)
+        right, _ = self._trial().first_tokens(pairs, swapped(*self._clean(pairs), subspace))
         about = np.array([self._known.right[pair.base].prompt.attribute == task.attribute for pair in pairs])
         return float(sum(right[part].mean() for part in (about, ~about) if part.any()))
 
@@ -326,24 +324,23 @@ class CausalEditing:
         return editor
 
 
-@dataclass(frozen=True)
-class _Swap:
-    """The edit of a mask: what the SAE makes of the base, with the mask's latents from the source."""
+def _swap(
+    coded: Coded,
+    pairs: Sequence[Pair],
+    mask: Bool[torch.Tensor, " d_sae"],
+    error: Float[torch.Tensor, "n d_in"] | None,
+) -> Rows:
+    """What the SAE makes of each base, with the mask's latents from the source."""
 
-    coded: Coded
-    mask: Bool[torch.Tensor, " d_sae"]
-    error: Float[torch.Tensor, "n d_in"] | None
-
-    def __call__(self, pairs: Sequence[Pair]) -> Rows:
-        # A part at a time: all pairs' codes at once would be pairs x d_sae, several times over.
-        with torch.no_grad():
-            return torch.cat([self._rows(pairs[i : i + BATCH]) for i in range(0, len(pairs), BATCH)])
-
-    def _rows(self, pairs: Sequence[Pair]) -> Rows:
+    def part(pairs: Sequence[Pair]) -> Rows:
         base, source = [pair.base for pair in pairs], [pair.source for pair in pairs]
-        codes, error = self.coded.codes, None if self.error is None else self.error[base]
-        rows = edited(codes[base], codes[source], self.mask, self.coded.decode, error)
-        return self.coded.activations(base, rows)
+        own_error = None if error is None else error[base]
+        rows = edited(coded.codes[base], coded.codes[source], mask, coded.decode, own_error)
+        return coded.activations(base, rows)
+
+    # A part at a time: all pairs' codes at once would be pairs x d_sae, several times over.
+    with torch.no_grad():
+        return torch.cat([part(pairs[i : i + BATCH]) for i in range(0, len(pairs), BATCH)])
 
 
 def _wanted(pairs: Sequence[Pair]) -> Wanted:
@@ -356,10 +353,16 @@ def _data(options: Mapping[str, Any]) -> RavelData:
     kind, named = options["ravel_entity"], tuple(options["ravel_attributes"])
     if where := options["ravel"]:
         return load_ravel(where, kind, named or _OF_SAEBENCH.get(kind, ()))
+    return _facts(kind, named, options["editing_entities"])
+
+
+@lru_cache(maxsize=1)
+def _facts(kind: str, attributes: tuple[str, ...], n_cities: int) -> RavelData:
+    """Packaged facts; a check asks for them when it looks at its settings, and again when it makes the suite."""
     from .facts import CITY, CITY_ATTRIBUTES, COUNTRY, COUNTRY_ATTRIBUTES, city_facts, country_facts
 
     if kind not in (CITY, COUNTRY):
         raise ValueError(f"ravel_entity is {kind!r}; there are packaged facts of {CITY} and {COUNTRY} alone")
     if kind == CITY:
-        return city_facts(options["editing_entities"], named or CITY_ATTRIBUTES)
-    return country_facts(named or COUNTRY_ATTRIBUTES)
+        return city_facts(n_cities, attributes or CITY_ATTRIBUTES)
+    return country_facts(attributes or COUNTRY_ATTRIBUTES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Pairs whose logits are held at once: over all pairs a vocabulary of 256 thousand takes gigabytes."""
-
-Edit = Callable[[Sequence[Pair]], Float[torch.Tensor, "pairs d_in"]]
-"""What takes the place of the base's activation in each pair."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,9 @@ class Trial:
     n_tokens: int
     """Tokens of an answer."""
 
-    def answers(self, pairs: Sequence[Pair], edit: Edit) -> Tried:
-        """Let the model answer each pair's base prompt under an edit, greedily."""
-        rows, which = edit(pairs), [pair.base for pair in pairs]
+    def answers(self, pairs: Sequence[Pair], rows: Float[torch.Tensor, "pairs d_in"]) -> Tried:
+        """Let the model answer each pair's base prompt, greedily, with a row in the place of its activation."""
+        which = [pair.base for pair in pairs]
         texts = self.tokenizer.batch_decode(self.runs.generate(which, rows, self.n_tokens))
         right = [self.is_right(pair, text) for pair, text in zip(pairs, texts, strict=True)]
         return Tried(np.array(right), *self.first_tokens(pairs, rows))

@@ -6,6 +6,7 @@ import difflib
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from ..points import by_name
 from .judge import GROUP, Judge
 
 BUILT_IN = (
@@ -21,13 +22,7 @@ def judge_points() -> dict[str, EntryPoint]:
     Raises:
         ValueError: Two packages give judges of the same name.
     """
-    points: dict[str, EntryPoint] = {}
-    for point in (*BUILT_IN, *entry_points(group=GROUP)):
-        known = points.setdefault(point.name, point)
-        if known.value != point.value:
-            msg = f"judge {point.name!r} is given by both {known.value!r} and {point.value!r}; rename one of them"
-            raise ValueError(msg)
-    return points
+    return by_name("judge", (*BUILT_IN, *entry_points(group=GROUP)))
 
 
 def make_judge(name: str, url: str | None = None, **options: Any) -> Judge:  # noqa: ANN401  (each judge has its own)

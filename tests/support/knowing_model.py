@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_site import tiny_tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from sae_sanity.suites.causal_editing.ravel import RavelData
 from sae_sanity.suites.site import Site
@@ -48,13 +48,6 @@ def ravel_data() -> RavelData:
     )
 
 
-def knowing_tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {"<bos>": 0, "<unk>": 1} | {word: i + 2 for i, word in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", unk_token="<unk>")
-
-
 @lru_cache(maxsize=1)
 def knowing_model() -> LlamaForCausalLM:
     """Trained in some seconds, until it answers every prompt correctly."""
@@ -84,7 +77,7 @@ def knowing_model() -> LlamaForCausalLM:
 
 
 def _lessons() -> tuple[torch.Tensor, torch.Tensor]:
-    tokenizer, data = knowing_tokenizer(), ravel_data()
+    tokenizer, data = tiny_tokenizer(WORDS), ravel_data()
     prompts = [(t % e, data.values[e][name]) for name, some in data.templates.items() for t in some for e in ENTITIES]
     texts = tokenizer([f"<bos> {text}" for text, _ in prompts], add_special_tokens=False)["input_ids"]
     answers = tokenizer([value for _, value in prompts], add_special_tokens=False)["input_ids"]
@@ -94,7 +87,7 @@ def _lessons() -> tuple[torch.Tensor, torch.Tensor]:
 def knowing_site(cache: Path, hook_name: str = "blocks.0.hook_resid_pre") -> Site:
     return Site(
         model=knowing_model(),
-        tokenizer=knowing_tokenizer(),
+        tokenizer=tiny_tokenizer(WORDS),
         hook_name=hook_name,
         context_size=16,
         bos_token_id=0,

@@ -4,11 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from betting import BettingTest
 from scipy import stats
 
 from sae_sanity.results.stats import anytime
 from sae_sanity.results.stats.anytime import seed_error
-from sae_sanity.results.stats.e_process import FRACTIONS, GRID, BettingTest, Evidence
+from sae_sanity.results.stats.e_process import FRACTIONS, GRID, Evidence
 from sae_sanity.results.verdict import verdict_of
 
 

@@ -6,8 +6,9 @@ from math import log
 
 import numpy as np
 import pytest
+from betting import BettingTest, log_growth
 
-from sae_sanity.results.stats.e_process import FRACTIONS, BettingTest, _log_growth
+from sae_sanity.results.stats.e_process import FRACTIONS
 
 
 def fed(values, **options):
@@ -123,7 +124,7 @@ def test_ends_of_the_range_break_nothing():
     assert fed([1.0] * 400).interval[1] == 1
     assert fed([-1.0] * 400).interval[0] == -1
     assert fed([1.0] * 1500).e_value < np.inf
-    assert np.isfinite(_log_growth(1.0, np.array([-1.0, 1.0]))).all()
+    assert np.isfinite(log_growth(1.0, np.array([-1.0, 1.0]))).all()
     assert fed([]).e_value == pytest.approx(1)
 
 

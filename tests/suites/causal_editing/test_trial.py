@@ -135,7 +135,7 @@ def test_answers_are_judged_by_the_value_that_is_wanted():
         Pair(pair.base, 0, f"word{token}." if i % 3 else "word99.", token, pair.other)
         for i, (pair, token) in enumerate(zip(pairs, said, strict=True))
     ]
-    tried = Trial(table, Words(), make_known(), 2).answers(pairs, lambda pairs: rows)
+    tried = Trial(table, Words(), make_known(), 2).answers(pairs, rows)
     assert tried.right.tolist() == [bool(i % 3) for i in range(70)]
     assert tried.first.all()
     assert (tried.margin >= 0).all()
