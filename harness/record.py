@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,10 +16,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..results import synthetic
 from ..results.analysis import analyse, conclude, with_holm
+from ..results.decision import LockStatus
 from ..results.design import ALPHA, L0_TOLERANCE, Design
 from ..results.files import write_atomically
-from ..results.latents_seen import DamagedLatents, LatentSeen, latents_path, read_latents
+from ..results.latents_seen import DamagedLatents, LatentSeen, SideBySide, choose, latents_path, read_latents
 from ..results.outcome import CheckReport, Manifest, Skip, SuiteResult
+from ..results.policy import Policy
 from ..results.scores import COLUMNS
 from ..results.store import CorruptCell, Store, content_key
 from .adopt import DECIDED_BY_SAE
@@ -72,6 +74,8 @@ class RunRecord:
     """What was not measured."""
     world: WorldFacts | None = None
     """The worlds of the synthetic suite, where the run has it."""
+    lock: LockStatus | None = None
+    """The plan that was registered before the run, and where the run departed from it."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ class Several:
     """SAEs that could not be checked."""
     manifest: Manifest
     """How to reproduce."""
+    policy: Policy = field(default_factory=Policy)
+    """What follows from the verdict."""
+    lock: LockStatus | None = None
+    """The plan that was registered before the run, and where the run departed from it."""
 
 
 _ADAPTER = TypeAdapter(RunRecord)
@@ -218,7 +226,15 @@ def single_report(folder: Path, record: RunRecord) -> CheckReport:
         UsageError: when a cell is damaged.
     """
     suites = judged(folder, record)
-    return conclude(suites, target=record.target, skipped=record.skipped, manifest=record.manifest)
+    return conclude(
+        suites,
+        target=record.target,
+        skipped=record.skipped,
+        manifest=record.manifest,
+        policy=record.design.policy,
+        lock=record.lock,
+        latents=chosen_latents(folder, record),
+    )
 
 
 def several_report(folder: Path, several: Several) -> CheckReport:
@@ -247,6 +263,8 @@ def several_report(folder: Path, several: Several) -> CheckReport:
         target=several.target,
         skipped=skipped,
         manifest=manifest,
+        policy=several.policy,
+        lock=several.lock,
         incomplete=tuple(skip.what for skip in several.skipped),
     )
 
@@ -274,13 +292,27 @@ def latents_of(folder: Path) -> tuple[LatentSeen, ...]:
     Raises:
         UsageError: when the run is not finished, asked no judge, or a file is damaged.
     """
-    paths = [latents_path(folder / LATENTS, key) for key in load_record(folder).cells]
+    if seen := _latents(folder, load_record(folder)):
+        return seen
+    raise UsageError(f"{folder} holds no latents to look at: only a check with --suites autointerp leaves some")
+
+
+def chosen_latents(folder: Path, record: RunRecord) -> tuple[SideBySide, ...]:
+    """The latents that a report shows; none where no judge was asked.
+
+    Raises:
+        UsageError: when a file is damaged.
+    """
+    seen = _latents(folder, record)
+    return tuple(choose(seen)) if seen else ()
+
+
+def _latents(folder: Path, record: RunRecord) -> tuple[LatentSeen, ...]:
+    paths = [latents_path(folder / LATENTS, key) for key in record.cells]
     try:
         seen = [read_latents(path) for path in paths if path.is_file()]
     except DamagedLatents as error:
         raise UsageError(str(error)) from None
-    if not seen:
-        raise UsageError(f"{folder} holds no latents to look at: only a check with --suites autointerp leaves some")
     return tuple(one for each in seen for one in each)
 
 

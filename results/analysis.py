@@ -9,10 +9,11 @@ from zlib import crc32
 import numpy as np
 
 from .advice import ENOUGH_SEEDS, advice, headline, suite_reason
-from .compare import compare, iut_p
+from .compare import by_cluster, compare, iut_p
 from .design import ArmFacts
 from .gate import Scores, find, recipe_gate, run_gate
 from .outcome import ArmSummary, CheckReport, Comparison, GateCheck, Manifest, RecipeClaim, Skip, SuiteResult, Verdict
+from .policy import Policy, decide
 from .sampled import ALIVE, UNREAD, coverage_note, mix_of, of_saes, overlap_note
 from .sampled_gate import sampled_gate
 from .scores import COLUMNS
@@ -20,7 +21,7 @@ from .stats import ArmScores, arm_scores, benjamini_hochberg, holm, stratified
 from .stats.crossed import RECIPE_SEEDS
 from .stats.permutation import N_RESAMPLES
 from .stopped import STEP, steps_of
-from .verdict import EXIT_CODES, fold_comparisons, fold_suites
+from .verdict import exit_code_of, fold_comparisons, fold_suites
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from .decision import LockStatus, RunComparison
     from .design import Design, SuiteDesign
+    from .latents_seen import SideBySide
 
 Role = Literal["trained", "recipe", "baseline", "control", "floor", "ceiling", "chance"]
 
@@ -65,6 +68,10 @@ def conclude(
     skipped: Sequence[Skip] = (),
     manifest: Manifest,
     incomplete: Sequence[str] = (),
+    policy: Policy | None = None,
+    lock: LockStatus | None = None,
+    since: RunComparison | None = None,
+    latents: Sequence[SideBySide] = (),
 ) -> CheckReport:
     """Put the suites together into the answer of a check.
 
@@ -74,19 +81,25 @@ def conclude(
         skipped: What was not measured; a required suite without rows is INVALID by itself.
         manifest: How to reproduce.
         incomplete: SAEs that were asked for and could not be checked: nothing PASSes without them.
+        policy: What follows from the verdict; every suite votes and everything but PASS stops without one.
+        lock: The plan that was registered before the run.
+        since: The same against an earlier run.
+        latents: Latents to look at.
 
     Returns:
         The report with its verdict, exit code, headline and advice.
     """
     missing = [Verdict.INVALID] * len(incomplete)
-    artefact, of_recipe = two_claims(suites)
+    artefact, of_recipe = two_claims([suite for suite in suites if suite.votes])
     verdict = fold_suites([*(suite.verdict for suite in artefact), *missing])
+    voting = [suite.label for suite in suites if suite.votes]
+    decision = decide(policy or Policy(), verdict, lock=lock, since=since, voting=voting)
     required = [c for suite in artefact for c in suite.comparisons if c.required]
     recipe = fold_suites([*(claim.verdict for claim in of_recipe), *missing]) if of_recipe else None
     return CheckReport(
         target=target,
         verdict=verdict,
-        exit_code=EXIT_CODES[verdict],
+        exit_code=exit_code_of(verdict, decision),
         headline=headline(verdict, artefact, target=target, recipe=recipe, incomplete=incomplete),
         claim="recipe" if required and all(c.claim == "recipe" for c in required) else "artefact",
         recipe=recipe,
@@ -94,6 +107,10 @@ def conclude(
         skipped=tuple(skipped),
         advice=advice(suites),
         manifest=manifest,
+        decision=decision,
+        lock=lock,
+        since=since,
+        latents=tuple(latents),
     )
 
 
@@ -138,12 +155,17 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
             steps=steps_of(trained, other, (tables.get((STEP, by)), tables.get((STEP, arm)))),
         )
 
-    required = tuple(against(suite.metric, arm, required=True) for arm in suite.required)
+    def shown_against(arm: str, *, required: bool) -> Comparison:
+        """With what every cluster says; latents of different SAEs are no pairs."""
+        pairs = () if suite.sampled else by_cluster(tables.get((suite.metric, design.trained)), arms.get(arm))
+        return against(suite.metric, arm, required=required).model_copy(update={"clusters": pairs})
+
+    required = tuple(shown_against(arm, required=True) for arm in suite.required)
     # Where worlds are the replicates, the trained arm is the recipe itself.
     has_recipe = bool(design.recipe) and not suite.nested
     recipes = suite.required if has_recipe else ()
     again = tuple(against(suite.metric, arm, required=True, by=design.recipe) for arm in recipes)
-    shown = [against(suite.metric, arm) for arm in suite.shown]
+    shown = [shown_against(arm, required=False) for arm in suite.shown]
     further = [against(m, arm) for m in suite.exploratory for arm in (*suite.required, *suite.shown)]
     adjusted = _with_bh([*shown, *further])
     ask = sampled_gate if suite.sampled else run_gate
@@ -152,6 +174,7 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
     return SuiteResult(
         suite=suite.suite,
         metric=suite.metric,
+        votes=suite.votes,
         verdict=verdict,
         reason=suite_reason(verdict, required, gate, level=1 - 2 * design.alpha),
         p=_largest_p(required),
@@ -249,16 +272,16 @@ def _with_bh(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
 
 
 def with_holm(results: Sequence[SuiteResult]) -> tuple[SuiteResult, ...]:
-    """Holm over all suites of all SAEs, and apart from that over their recipes: two claims, two families."""
-    artefact, of_recipe = two_claims(results)
+    """Holm over all voting suites of all SAEs, and apart from that over their recipes: two claims, two families."""
+    artefact, of_recipe = two_claims([result for result in results if result.votes])
     adjusted = {
         id(claim): p for family in (artefact, of_recipe) for claim, p in zip(family, _holm_of(family), strict=True)
     }
     return tuple(
         r.model_copy(
             update={
-                "p_holm": adjusted[id(r)],
-                "recipe": r.recipe.model_copy(update={"p_holm": adjusted[id(r.recipe)]}) if r.recipe else None,
+                "p_holm": adjusted.get(id(r)),
+                "recipe": r.recipe.model_copy(update={"p_holm": adjusted.get(id(r.recipe))}) if r.recipe else None,
             }
         )
         for r in results

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .outcome import Comparison, Estimate, Verdict
+from .outcome import ClusterDifference, Comparison, Estimate, Verdict
 from .sampled import incomparable, sampled_estimate
 from .stats import (
     clusters_needed,
@@ -117,6 +117,23 @@ def compare(
         return outcome(Verdict.INVALID, estimate, problem)
     reason = _unknown(estimate, nested=nested) if mix is None else _unknown_sampled(estimate)
     return outcome(verdict_of(estimate.lo, estimate.hi, margin=margin), estimate, reason)
+
+
+def by_cluster(trained: ArmScores | None, baseline: ArmScores | None) -> tuple[ClusterDifference, ...]:
+    """What every cluster says of a comparison; nothing where the arms cannot be paired.
+
+    Args:
+        trained: Scores of the SAE under test.
+        baseline: Scores of the other arm.
+    """
+    if trained is None or baseline is None or mismatch(trained, baseline):
+        return ()
+    names = trained.items.index.unique("cluster").sort_values()
+    differences = trained.clusters.mean(axis=1) - baseline.clusters.mean(axis=1)
+    return tuple(
+        ClusterDifference(cluster=str(name), difference=float(value))
+        for name, value in zip(names, differences, strict=True)
+    )
 
 
 def claim_of(trained: ArmScores | None, *, nested: bool = False) -> Claim:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .policy import Policy
+
 ALPHA = 0.05
 """One-sided level of every test; the interval is 1 − 2·ALPHA."""
 
@@ -54,6 +56,8 @@ class SuiteDesign:
     A given SAE is then no better known than its trials agree; trials are named at the end of items (`scores.TRIAL`)."""
     strata: bool = False
     """Whether items lie in strata that count alike, named at the beginning of items (`scores.STRATUM`): attributes."""
+    votes: bool = True
+    """Whether the verdict of the check needs BEATS here; False where the policy requires other suites."""
     control_metric: str = ""
     """Metric in which `must_lose` controls must lose, where the primary one cannot tell; `must_equal` is then held in
     the primary metric alone. Empty: the primary metric and every metric."""
@@ -98,3 +102,5 @@ class Design:
     """One-sided level."""
     facts: tuple[ArmFacts, ...] = field(default=())
     """L0, dead share of every arm and seed."""
+    policy: Policy = field(default_factory=Policy)
+    """What follows from the verdict."""

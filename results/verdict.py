@@ -10,10 +10,18 @@ from .outcome import Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .decision import Decision
+
 CheckVerdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 ExitCode = Literal[0, 1, 3, 4]
 
 EXIT_CODES: dict[CheckVerdict, ExitCode] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 4}
+
+
+def exit_code_of(verdict: CheckVerdict, decision: Decision) -> ExitCode:
+    """Exit code of a check: that of its verdict, but 1 for a PASS that the policy stops all the same."""
+    return 1 if verdict == "PASS" and decision.action == "fail" else EXIT_CODES[verdict]
+
 
 FAILING = (Verdict.WORSE, Verdict.EQUIVALENT, Verdict.NEGLIGIBLE)
 """Verdicts that conclude against the SAE, the most damning first."""
