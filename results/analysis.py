@@ -11,7 +11,7 @@ import numpy as np
 from .advice import ENOUGH_SEEDS, advice, headline, suite_reason
 from .compare import by_cluster, compare, iut_p
 from .design import ArmFacts
-from .gate import Scores, find, recipe_gate, run_gate
+from .gate import Scores, find, recipe_gate, run_gate, vouched
 from .outcome import ArmSummary, CheckReport, Comparison, GateCheck, Manifest, RecipeClaim, Skip, SuiteResult, Verdict
 from .policy import Policy, decide
 from .sampled import ALIVE, UNREAD, coverage_note, mix_of, of_saes, overlap_note
@@ -21,7 +21,7 @@ from .stats import ArmScores, arm_scores, benjamini_hochberg, holm, stratified
 from .stats.crossed import RECIPE_SEEDS
 from .stats.permutation import N_RESAMPLES
 from .stopped import STEP, steps_of
-from .verdict import exit_code_of, fold_comparisons, fold_suites
+from .verdict import FAILING, exit_code_of, fold_comparisons, fold_suites
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,8 +168,11 @@ def _suite(scores: pd.DataFrame, design: Design, suite: SuiteDesign, *, seed: in
     shown = [shown_against(arm, required=False) for arm in suite.shown]
     further = [against(m, arm) for m in suite.exploratory for arm in (*suite.required, *suite.shown)]
     adjusted = _with_bh([*shown, *further])
-    ask = sampled_gate if suite.sampled else run_gate
+    ask, ask_of_recipe = (sampled_gate, sampled_gate) if suite.sampled else (run_gate, recipe_gate)
     gate = ask(tables, suite, trained=design.trained, alpha=design.alpha)
+    if has_recipe and fold_comparisons([c.verdict for c in required]) in FAILING:
+        told = ask_of_recipe(tables, suite, trained=design.trained, recipe=design.recipe, alpha=design.alpha)
+        gate = vouched(gate, told, recipe=design.recipe)
     verdict = _suite_verdict(required, gate)
     return SuiteResult(
         suite=suite.suite,

@@ -15,7 +15,7 @@ from .outcome import GateCheck
 from .stats import crossed_t, mismatch, paired_t
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .design import SuiteDesign
     from .stats import ArmScores, CrossedT
@@ -82,6 +82,31 @@ def recipe_gate(
         controls,
         check_seeds(arms, design, alpha=alpha),
         check_off_floor(arms, design, trained=recipe, alpha=alpha),
+    )
+
+
+def vouched(own: Sequence[GateCheck], told: Sequence[GateCheck], *, recipe: str) -> tuple[GateCheck, ...]:
+    """The gate of a given SAE that the comparisons find bad, with the recipe's arm as the assay's positive control.
+
+    A given SAE may be so bad that it is on the floor, or that its own broken copies do not lose to it. That says
+    nothing against an assay that, in the same run, told SAEs of the recipe from the floor and from broken copies: the
+    SAE is then WORSE, not INVALID. Asked only where the comparisons conclude against the SAE: nothing is passed so.
+
+    Args:
+        own: The gate of the given SAE.
+        told: That of its recipe, in the same order.
+        recipe: Name of the arm that stands for the recipe.
+
+    Returns:
+        `own`, with its failures answered by `told`, each with both details; unchanged unless all of `told` passed and
+        nothing but the SAE's own quality failed.
+    """
+    failed = {check.name for check in own if not check.passed}
+    if not failed <= {"controls", "off_floor"} or not all(check.passed for check in told):
+        return tuple(own)
+    return tuple(
+        mine if mine.passed else other.model_copy(update={"detail": f"{mine.detail}; but {other.detail} ({recipe})"})
+        for mine, other in zip(own, told, strict=True)
     )
 
 

@@ -11,7 +11,8 @@ from rich.console import Console
 from synthetic_scores import design, scores
 
 from sae_sanity.results.analysis import analyse, conclude, with_holm
-from sae_sanity.results.outcome import Manifest, Skip, Verdict
+from sae_sanity.results.gate import vouched
+from sae_sanity.results.outcome import GateCheck, Manifest, Skip, Verdict
 from sae_sanity.results.report import from_json, render_text, to_json
 from sae_sanity.results.stats import holm
 
@@ -79,18 +80,45 @@ def test_a_recipe_at_chance_is_no_finding():
     assert "retrained against @shuffled_labels" in recipe.reason
 
 
-def test_a_bad_sae_does_not_silence_a_good_recipe():
-    """The given SAE is at chance: nothing can be said of it, but its recipe beats random all the same."""
-    frame = with_retrained(0.7)
+def with_a_bad_sae(retrained: float) -> pd.DataFrame:
+    """The given SAE is at chance."""
+    frame = with_retrained(retrained)
     worse = frame["arm"].isin(["trained", "permuted_decoder"])
-    frame = frame.assign(
-        value=frame["value"].where(~worse, frame["value"] - 0.21 * (1 - 0.5 * (frame["metric"] == "auc")))
-    )
-    (suite,) = analyse(frame, replace(design(), recipe="retrained"))
-    assert suite.verdict is Verdict.INVALID
-    assert "off_floor" in suite.reason
+    lost = 0.21 * (1 - 0.5 * (frame["metric"] == "auc"))
+    return frame.assign(value=frame["value"].where(~worse, frame["value"] - lost))
+
+
+def test_a_bad_sae_fails_where_its_recipe_shows_that_the_assay_could_tell():
+    (suite,) = analyse(with_a_bad_sae(0.7), replace(design(), recipe="retrained"))
+    assert suite.verdict is Verdict.WORSE
+    off_floor = next(check for check in suite.gate if check.name == "off_floor")
+    assert off_floor.passed
+    assert "trained against @shuffled_labels" in off_floor.detail
+    assert "but retrained against @shuffled_labels" in off_floor.detail
     assert suite.recipe is not None
     assert suite.recipe.verdict is Verdict.BEATS
+    assert conclude([suite], target="my-sae", manifest=MANIFEST).exit_code == 1
+
+
+def test_a_bad_sae_is_invalid_where_its_recipe_is_no_better():
+    (suite,) = analyse(with_a_bad_sae(0.5), replace(design(), recipe="retrained"))
+    assert suite.verdict is Verdict.INVALID
+    assert "off_floor" in suite.reason
+
+
+def test_a_recipe_vouches_for_no_sae_that_seems_to_win():
+    """All baselines below chance, the SAE at chance: BEATS would be the floor's doing."""
+    frame = with_a_bad_sae(0.7)
+    random = ~frame["arm"].isin(["trained", "permuted_decoder", "retrained", "@shuffled_labels", "@dense_probe"])
+    frame = frame.assign(value=frame["value"].where(~random, frame["value"] - 0.3))
+    (suite,) = analyse(frame, replace(design(), recipe="retrained"))
+    assert all(c.verdict is Verdict.BEATS for c in suite.comparisons if c.required)
+    assert suite.verdict is Verdict.INVALID
+
+
+def test_a_recipe_vouches_for_nothing_but_the_quality_of_the_sae():
+    own = [GateCheck(name="complete", passed=False, detail="3 % missing")]
+    assert vouched(own, [own[0].model_copy(update={"passed": True})], recipe="retrained") == tuple(own)
 
 
 def test_broken_controls_that_do_not_lose_silence_the_recipe():
