@@ -18,11 +18,13 @@ from sae_sanity.results.report import from_json
 pytestmark = pytest.mark.slow
 
 
-def sae_sanity(arguments: str, *, cwd: Path, code: set[int]) -> subprocess.CompletedProcess[str]:
+def sae_sanity(
+    arguments: str, *, cwd: Path, code: set[int], baselines: str = "none"
+) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sysconfig.get_path("scripts")) / "sae-sanity"), *arguments.split()]
     # jaxtyping's checks belong to the unit tests; here it is the installed program, as it is.
     # Nothing is taken from an earlier run: what is compared here has to be computed twice.
-    env = os.environ | {"SAE_SANITY_BASELINES": "none"}
+    env = os.environ | {"SAE_SANITY_BASELINES": baselines}
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1500, env=env)
     assert done.returncode in code, done.stderr
     return done
@@ -101,7 +103,7 @@ def test_a_deleted_cell_alone_is_measured_again(report, folder):
 def test_the_demo_s_own_sae_is_checked_from_its_folder(report, folder):
     """The SAE of the demo, as a file that somebody released: its recipe is in it, and trained again it is as good."""
     flags = "--profile smoke --suites reconstruction --seeds 3 --baselines random --json --results three"
-    done = sae_sanity(f"check one/arms/trained/seed-0 {flags}", cwd=folder, code={0})
+    done = sae_sanity(f"check one/arms/trained/seed-0 {flags}", cwd=folder, code={0}, baselines="kept")
     released = from_json(done.stdout)
     (found,) = released.suites
     assert (released.verdict, released.recipe) == ("PASS", "PASS")
@@ -112,6 +114,42 @@ def test_the_demo_s_own_sae_is_checked_from_its_folder(report, folder):
     assert again.verdict == "EQUIVALENT"
     assert released.manifest.recipe["architecture"] == "batchtopk (cfg.json)"
     assert released.manifest.recipe["saved_as"] == "jumprelu (cfg.json)"
+
+
+@pytest.mark.parametrize(("arm", "verdict"), [("permuted_decoder", "WORSE"), ("random", "EQUIVALENT")])
+def test_a_release_that_learned_nothing_fails_the_gate(arm, verdict, report, folder):
+    flags = "--profile smoke --suites reconstruction --seeds 3 --baselines random --json --results"
+    done = sae_sanity(f"check one/arms/{arm}/seed-0 {flags} {arm}", cwd=folder, code={1}, baselines="kept")
+    released = from_json(done.stdout)
+    (found,) = released.suites
+    assert (released.verdict, found.verdict, released.decision.action) == ("FAIL", verdict, "fail")
+    # the same run could tell: the recipe of that SAE, trained as it should be, passes
+    assert released.recipe == "PASS"
+    assert all(check.passed for check in found.gate)
+
+
+def test_the_outcome_is_reproduced_from_the_stored_rows_alone(report, folder):
+    shutil.copytree(folder / "one/cells", folder / "rows/cells")
+    shutil.copy(folder / "one/run.json", folder / "rows")
+    done = sae_sanity("report rows --json", cwd=folder, code={report.exit_code})
+    assert from_json(done.stdout) == report
+
+
+def test_shuffled_probing_labels_are_invalid(folder):
+    """An assay that is broken on purpose: nothing can be probed, so nothing may be concluded."""
+    code = (
+        "import sys; import numpy as np; from sae_sanity.suites import probe_data\n"
+        "class Shuffled(probe_data.LabelEncoder):\n"
+        "    def fit_transform(self, y): return np.random.default_rng(0).permutation(super().fit_transform(y))\n"
+        "probe_data.LabelEncoder = Shuffled\n"
+        "from sae_sanity.harness.cli import main\n"
+        "sys.exit(main('check demo --profile smoke --suites sparse_probing --json --results shuffled'.split()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 4, done.stderr
+    (found,) = from_json(done.stdout).suites
+    assert found.verdict == "INVALID"
+    assert "range" in {check.name for check in found.gate if not check.passed}
 
 
 def test_the_report_needs_no_language_model(report, folder):

@@ -200,8 +200,14 @@ def coin(server):
     return toss
 
 
-def test_a_coin_is_no_judge(server, tmp_path):
-    server.reply = coin(server)
+def constant(server):
+    """The same answer to everything."""
+    return lambda body: Reply(server.chat("None"))
+
+
+@pytest.mark.parametrize("judge", [coin, constant])
+def test_a_coin_and_a_constant_are_no_judges(judge, server, tmp_path):
+    server.reply = judge(server)
     assert check(server, tmp_path / "r") == 4
     (suite,) = report_of(tmp_path / "r").suites
     assert suite.verdict == "INVALID"
