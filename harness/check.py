@@ -16,14 +16,16 @@ from ..results.outcome import CheckReport, Skip
 from ..results.store import Store
 from .adopt import adopt, explain
 from .baseline_store import cache_folder
+from .compare_runs import check_comparable, since
 from .config import Settings, profile_defaults
-from .design import left_out_nulls
+from .design import check_policy, left_out_nulls
 from .errors import UsageError, unknown
 from .judging import Limits, check_judge, judging
 from .limits import check_device, check_l0
 from .lock import InUseError, locked
 from .measures import SYNTHETIC, check_suites, make_suites, site_suites
 from .plan import Plan, make_plan
+from .preregister import Lock, read_lock, status_of_run, status_of_several
 from .progress import Progress
 from .record import (
     RunRecord,
@@ -31,6 +33,7 @@ from .record import (
     config_hash,
     identity,
     make_manifest,
+    report_of,
     save_record,
     save_several,
     several_report,
@@ -76,6 +79,8 @@ class Run:
     """Told about every stage."""
     spent: Spent
     """What judges have used and may use, over all SAEs of the command."""
+    lock: Lock | None = None
+    """The plan that was registered; None without one, and for one SAE of several."""
 
 
 def results_folder(settings: Settings) -> Path:
@@ -95,6 +100,7 @@ def find_tasks(settings: Settings) -> tuple[tuple[Task, ...], tuple[Skip, ...]]:
         UsageError: for an unknown target, or settings that cannot run.
     """
     check_suites(settings)
+    check_policy(settings)
     check_judge(settings)
     check_device(settings.device)
     check_place(settings.baselines_from)
@@ -185,7 +191,13 @@ def _claim(settings: Settings, folder: Path, *, only_look: bool) -> None:
 
 
 def run_check(
-    settings: Settings, folder: Path | None, progress: Progress, *, limits: Limits | None = None
+    settings: Settings,
+    folder: Path | None,
+    progress: Progress,
+    *,
+    limits: Limits | None = None,
+    lock: Path | None = None,
+    earlier: Path | None = None,
 ) -> CheckReport:
     """Run or resume a check and return its report, which is judged from what is on disk.
 
@@ -194,16 +206,34 @@ def run_check(
         folder: results folder; None for the default one.
         progress: told about every stage.
         limits: what may be spent on judges, over all SAEs.
+        lock: registered plan to hold the run against; by default the one that the policy names.
+        earlier: results folder of an earlier run, than which this one should be no worse.
 
     Raises:
         UsageError: for bad input; nothing has been written then.
         StoreError: for a results folder that belongs to another configuration or cannot be written.
     """
+    registered = registered_plan(settings, lock)
+    if earlier is not None:
+        check_comparable(settings, earlier)
     tasks, skips = find_tasks(settings)
-    folder, run = folder or results_folder(settings), Run(settings, progress, (limits or Limits()).spent())
+    folder = folder or results_folder(settings)
+    run = Run(settings, progress, (limits or Limits()).spent(), registered)
     if len(tasks) == 1 and not skips:
-        return _run_task(tasks[0], run, folder)
-    return _run_several(tasks, skips, run, folder)
+        report = _run_task(tasks[0], run, folder)
+    else:
+        report = _run_several(tasks, skips, run, folder)
+    return report if earlier is None else report_of(folder, since=since(folder, earlier))
+
+
+def registered_plan(settings: Settings, lock: Path | None = None) -> Lock | None:
+    """The plan that was registered: that of a file, else of the policy's; None where neither names one.
+
+    Raises:
+        UsageError: for a file that is missing or damaged.
+    """
+    path = lock or (Path(settings.policy.lock) if settings.policy.lock else None)
+    return read_lock(path) if path else None
 
 
 def _run_task(task: Task, run: Run, folder: Path) -> CheckReport:
@@ -221,6 +251,9 @@ def _run_task(task: Task, run: Run, folder: Path) -> CheckReport:
         record = _record(task, subject, run, folder)
         if worlds is not None:
             record = add_to_check(worlds, folder, record, run.progress)
+    record = replace(record, asked=identity(run.asked))
+    if run.lock is not None:
+        record = replace(record, lock=status_of_run(run.lock, folder, record))
     save_record(folder, record)
     return single_report(folder, record)
 
@@ -238,7 +271,8 @@ def _record(task: Task, subject: Subject | None, run: Run, folder: Path) -> RunR
     plan, settings = task.plan, task.settings
     if subject is None:
         manifest = make_manifest(settings, command, {}, (), task.recipe)
-        return RunRecord(settings.target, Design((), recipe=plan.recipe), (), manifest, plan.skipped)
+        design = Design((), recipe=plan.recipe, policy=settings.policy)
+        return RunRecord(settings.target, design, (), manifest, plan.skipped)
     with judging(settings, folder, run.spent, run.progress) as judge:
         outcome = Runner(plan, subject, make_suites(settings, subject, judge), folder, run.progress).run()
     hashes = subject.hashes | {f"weights/{name}": value for name, value in outcome.hashes.items()}
@@ -254,9 +288,10 @@ def _run_several(tasks: Sequence[Task], skips: Sequence[Skip], run: Run, folder:
     # Each SAE's own L0, hook and model are in its recipe.
     shown = settings if "l0" in settings.given else settings.model_copy(update={"l0": None})
     manifest = make_manifest(shown, (settings, profile_defaults(settings.profile), folder), {}, (), {})
-    several = Several(settings.target, {}, tuple(skips), manifest)
+    asked = identity(settings)
+    several = Several(settings.target, {}, tuple(skips), manifest, policy=settings.policy, asked=asked)
     if not tasks:
-        return several_report(folder, several)
+        return several_report(folder, _held(several, run, folder))
     _claim(settings, folder, only_look=True)
     _claim(settings, folder, only_look=False)
     with locked(folder):
@@ -265,15 +300,21 @@ def _run_several(tasks: Sequence[Task], skips: Sequence[Skip], run: Run, folder:
         if not several.members:
             first = several.skipped[len(skips)]
             raise UsageError(f"none of the {len(tasks)} SAEs could be checked; {first.what}: {first.reason}")
+        several = _held(several, run, folder)
         save_several(folder, several)
     return several_report(folder, several)
+
+
+def _held(several: Several, run: Run, folder: Path) -> Several:
+    """With what the registered plan says of it, where there is one."""
+    return replace(several, lock=status_of_several(run.lock, folder, several)) if run.lock else several
 
 
 def _one_of_several(several: Several, task: Task, run: Run, folder: Path) -> Several:
     assert task.located is not None  # noqa: S101
     name = task.located.name
     try:
-        alone = replace(run, asked=run.asked.model_copy(update={"sae_id": (name,)}))
+        alone = replace(run, asked=run.asked.model_copy(update={"sae_id": (name,)}), lock=None)
         _run_task(task, alone, folder / slug(name))
     except InUseError:
         raise

@@ -10,17 +10,19 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..results.store import StoreError
 from .cli_baselines import app as baselines_app
 from .cli_data import app as data_app
+from .cli_release import register as release
 from .cli_synthetic import reproduce, synthetic
 from .config import Settings
 from .errors import UsageError
-from .options import Json, Names, Output, Results, split, takes_settings
+from .options import BaselineRun, Format, Json, Lock, Names, Output, Results, split, takes_settings
+from .output import console, deliver, destinations
 from .progress import PlainProgress, Progress, RichProgress
 
 # Before torch is imported. Its threads spin while they wait for each other, which on two cores shared with one other
@@ -45,6 +47,7 @@ app = typer.Typer(
 )
 app.add_typer(baselines_app)
 app.add_typer(data_app)
+release(app)
 app.command()(synthetic)
 app.command()(reproduce)
 
@@ -71,6 +74,9 @@ def check(
     judge_price: Annotated[
         str | None, typer.Option(help="IN,OUT: price per million tokens of the judge, or of both.")
     ] = None,
+    lock: Lock = None,
+    baseline_run: BaselineRun = None,
+    format_: Format = None,
     json: Json = False,
     output: Output = None,
     results: Results = None,
@@ -79,50 +85,85 @@ def check(
     from .check import run_check
     from .judging import parse_limits
 
-    check_output(output)
+    to = destinations(format_, json=json, output=output)
     limits = parse_limits(max_judge_tokens, max_cost, judge_price)
     with progress_bars() as progress:
-        report = run_check(settings, results, progress, limits=limits)
-    show(report, json=json, output=output)
+        report = run_check(settings, results, progress, limits=limits, lock=lock, earlier=baseline_run)
+    deliver(report, to)
     raise typer.Exit(report.exit_code)
 
 
 @app.command()
 @takes_settings
-def plan(settings: Settings, *, json: Json = False) -> None:
+def plan(
+    settings: Settings,
+    *,
+    lock: Annotated[Path | None, typer.Option(help="Register the plan: write it to this file, once.")] = None,
+    effect: Annotated[
+        float | None, typer.Option(help="Say what size would see this difference (default: the margin).")
+    ] = None,
+    components_from: Annotated[
+        Path | None, typer.Option(help="Results folder of a finished run like this one: how scores vary.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Say what `check` with the same flags would do, take and be able to see; start nothing."""
-    from .show_plan import plan_as_json, plan_as_table
+    from .preregister import write_lock
+    from .show_plan import Wish, plan_as_json, plan_as_table, register
 
+    wish = Wish(effect, components_from)
+    if lock is not None:
+        done = "registered in" if write_lock(lock, register(settings, wish)) else "is the one already registered in"
+        typer.echo(f"sae-sanity: this plan {done} {lock}", err=True)
     if json:
-        typer.echo(plan_as_json(settings))
+        typer.echo(plan_as_json(settings, wish))
     else:
-        for table in plan_as_table(settings):
+        for table in plan_as_table(settings, wish):
             console().print(table)
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Configuration files (default: that of the working directory).")
+    ] = None,
+) -> None:
+    """Say whether a configuration can be used, and the registered plan that it names; start nothing."""
+    from .validate import found_here, validated
+
+    for file in files or [found_here()]:
+        typer.echo(f"sae-sanity: {file}: {validated(file)}", err=True)
 
 
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Results folder of a finished check.")],
     *,
+    format_: Format = None,
     json: Json = False,
     output: Output = None,
     saebench: Annotated[Path | None, typer.Option(help="Also write SAEBench's eval-output files to a folder.")] = None,
     latents: Annotated[bool, typer.Option("--latents", help="Show latents of every arm side by side instead.")] = False,
+    lock: Lock = None,
+    baseline_run: BaselineRun = None,
 ) -> None:
     """Show the report of a finished check again, from its stored rows; needs no language model."""
+    from .compare_runs import since
+    from .preregister import read_lock, status_in
     from .record import report_of
 
-    check_output(output)
+    to = destinations(format_, json=json, output=output)
     if latents:
         show_latents(folder)
         return
-    found = report_of(folder)
+    held = status_in(read_lock(lock), folder) if lock is not None else None
+    found = report_of(folder, lock=held, since=since(folder, baseline_run) if baseline_run is not None else None)
     if saebench is not None:
         from .saebench import write_saebench  # late: the report itself does without torch
 
         files = write_saebench(folder, saebench)
         typer.echo(f"sae-sanity: wrote {len(files)} files to {saebench}", err=True)
-    show(found, json=json, output=output)
+    deliver(found, to)
     raise typer.Exit(found.exit_code)
 
 
@@ -189,25 +230,6 @@ def doctor() -> None:
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-def console() -> Any:  # noqa: ANN401  # rich's Console, imported late to keep `--help` fast
-    """Rich's console on stdout, 100 columns wide where that is no terminal."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=100)
-
-
-def show(found: Any, *, json: bool, output: Path | None) -> None:  # noqa: ANN401
-    """Print a report as text or JSON, and write it to a file where one was named."""
-    from ..results.report import render_text, to_json
-
-    if output is not None:
-        _write(output, found)
-    if json:
-        sys.stdout.write(to_json(found))
-    else:
-        render_text(found, console())
-
-
 def show_latents(folder: Path) -> None:
     """Print a random and the most different latents of every arm, with their texts, explanations and scores.
 
@@ -222,35 +244,6 @@ def show_latents(folder: Path) -> None:
     out = console()
     for part in latents_parts(choose(latents_of(folder)), Look.of(out)):
         out.print(part)
-
-
-def check_output(path: Path | None) -> None:
-    """Refuse a file that cannot be written, before anything is computed.
-
-    Raises:
-        UsageError: for a folder, or a file in a folder that does not exist.
-    """
-    if path is not None and path.is_dir():
-        raise UsageError(f"--output is {path}: it is a folder; name a file")
-    if path is not None and not path.absolute().parent.is_dir():
-        raise UsageError(f"--output is {path}: there is no folder {path.absolute().parent}")
-
-
-def _write(path: Path, found: Any) -> None:  # noqa: ANN401
-    from rich.console import Console
-
-    from ..results.report import render_text, to_json
-
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            if path.suffix == ".json":
-                file.write(to_json(found))
-            else:
-                render_text(found, Console(file=file, width=100))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UsageError(f"--output is {path}: it cannot be written ({error.strerror})") from None
 
 
 def _terminated(number: int, frame: object) -> None:

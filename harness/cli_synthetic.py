@@ -14,7 +14,8 @@ import typer
 from pydantic.fields import FieldInfo
 
 from .errors import UsageError, unknown
-from .options import Json, Names, Output, split
+from .options import Format, Json, Names, Output, split
+from .output import console, deliver, destinations
 from .synthetic.config import SyntheticSettings
 
 if TYPE_CHECKING:
@@ -69,22 +70,23 @@ def synthetic(
     flags: dict[str, Any],
     *,
     figures: Figures = None,
+    format_: Format = None,
     json: Json = False,
     output: Output = None,
     results: Results = None,
 ) -> None:
     """Train a recipe in synthetic worlds whose true features are known, and say whether it beats random."""
-    from .cli import check_output, progress_bars, show
+    from .cli import progress_bars
     from .synthetic.config import resolve_synthetic
     from .synthetic.judge import run_synthetic
 
-    check_output(output)
+    to = destinations(format_, json=json, output=output)
     _check_figures(figures)
     settings = resolve_synthetic(flags)
     with progress_bars() as progress:
         report = run_synthetic(settings, results, progress)
     _draw(figures, report.suites[0].detail, f"{settings.world}-{settings.architecture}")
-    show(report, json=json, output=output)
+    deliver(report, to)
     raise typer.Exit(report.exit_code)
 
 
@@ -102,7 +104,7 @@ def reproduce(
     Exit code 1 if at the published size (that of --preset paper) a number differs, else 0.
     """
     from ..results.report.replication import render
-    from .cli import console, progress_bars
+    from .cli import progress_bars
     from .synthetic import reproduce as module
 
     if experiment != module.PAPER:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from ..results.policy import Policy
 from .errors import UsageError, unknown
 from .profiles import PROFILES
 
 FILE_NAME = "sae-sanity.toml"
+PYPROJECT, TABLE = "pyproject.toml", "sae-sanity"
+"""Where settings are read from without a file of their own: the table [tool.sae-sanity]."""
 ENV_PREFIX = "SAE_SANITY_"
 _NOT_SETTINGS = frozenset({"CACHE", "BASELINES"})
 FLAGS = frozenset(
@@ -26,6 +29,8 @@ FLAGS = frozenset(
 """Settings with a flag of their own; the others are given as `--set NAME=VALUE`."""
 LISTS = frozenset({"sae_id", "suites", "baselines", "tau", "ravel_attributes"})
 """Settings that are lists: separated by commas in the environment and in `--set`."""
+POLICY_LISTS = frozenset({"suites", "baselines"})
+"""Fields of the policy that are lists."""
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -130,6 +135,8 @@ class Settings(BaseModel):
     """Torch device."""
     baselines_from: str = ""
     """Folder or hf:// path of baselines that somebody has trained; empty to train them, or reuse one's own."""
+    policy: Policy = Field(default_factory=Policy)
+    """What the check must show, and what follows where it does not: the table [policy]; see docs/policy.md."""
 
     _given: frozenset[str] = PrivateAttr(frozenset())
     _from_file: frozenset[str] = PrivateAttr(frozenset())
@@ -153,11 +160,40 @@ class Settings(BaseModel):
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Read a configuration file.
+    """Read a configuration file; of a pyproject.toml the table [tool.sae-sanity].
 
     Raises:
-        UsageError: when it cannot be read or is not TOML.
+        UsageError: when it cannot be read or is not TOML, or for a pyproject.toml without that table.
     """
+    if path.name != PYPROJECT:
+        return _toml(path)
+    if (table := pyproject_table(path)) is None:
+        raise UsageError(f"configuration file {path} has no table [tool.{TABLE}]")
+    return table
+
+
+def pyproject_table(path: Path) -> dict[str, Any] | None:
+    """The table [tool.sae-sanity] of a pyproject.toml; None where it has none.
+
+    Raises:
+        UsageError: when the file cannot be read or is not TOML, or the table is none.
+    """
+    tool = _toml(path).get("tool", {})
+    table = tool.get(TABLE) if isinstance(tool, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise UsageError(f"tool.{TABLE} in {path} is {table!r}; it must be a table")
+    return table
+
+
+def find_file() -> Path | None:
+    """The configuration file of the working directory: sae-sanity.toml, else a pyproject.toml with our table."""
+    if Path(FILE_NAME).exists():
+        return Path(FILE_NAME)
+    pyproject = Path(PYPROJECT)
+    return pyproject if pyproject.is_file() and pyproject_table(pyproject) is not None else None
+
+
+def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -180,18 +216,19 @@ def resolve(
     """Merge profile < file < environment < flags into settings.
 
     Args:
-        flags: settings given on the command line; None means not given.
-        config: configuration file; by default `sae-sanity.toml` in the working directory, if there is one.
+        flags: settings given on the command line; None means not given. Fields of the policy have dotted names, as in
+            `policy.margins.reconstruction`, and leave the others as they are.
+        config: configuration file; by default that of the working directory, if there is one (`find_file`).
         environ: environment variables; the process's own by default.
 
     Raises:
         UsageError: for an unreadable file, an unknown name or a value out of range.
     """
-    default = Path(FILE_NAME)
-    from_file = read_file(config) if config else read_file(default) if default.exists() else {}
+    path = config or find_file()
+    from_file = _beside(read_file(path), path) if path else {}
     given = {k: v for k, v in flags.items() if v is not None}
     nearer = read_environment(os.environ if environ is None else environ) | given
-    merged = from_file | nearer
+    merged = _with_policy(from_file, nearer)
     profile = merged.get("profile", "demo")
     if profile not in PROFILES:
         raise unknown("profile", str(profile), PROFILES)
@@ -204,6 +241,48 @@ def resolve(
     return settings
 
 
+def _beside(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """With the registered plan that a file names taken from the file's own folder, wherever the command runs."""
+    policy = values.get("policy")
+    if not isinstance(policy, dict) or not isinstance(lock := policy.get("lock"), str) or not lock:
+        return values
+    return values | {"policy": policy | {"lock": str(path.parent / lock)}}
+
+
+def _with_policy(values: Mapping[str, Any], nearer: Mapping[str, Any]) -> dict[str, Any]:
+    """Nearer values win, and `policy.NAME` or `policy.margins.SUITE` replaces that field alone."""
+    merged = {name: value for name, value in {**values, **nearer}.items() if not name.startswith("policy.")}
+    for name, value in nearer.items():
+        if name.startswith("policy."):
+            _put(merged, name.split(".", 2), value)
+    return merged
+
+
+def _put(values: dict[str, Any], path: Sequence[str], value: object) -> None:
+    """Set a value in nested tables, which are copied; what is no table is left for the validation to name."""
+    first, *rest = path
+    inner = values.get(first, {})
+    if not rest:
+        values[first] = value
+    elif isinstance(inner, Mapping):
+        values[first] = dict(inner)
+        _put(values[first], rest, value)
+
+
+def flat_policy(policy: Policy) -> dict[str, Any]:
+    """Fields of a policy that are not the default, by dotted name, one for each margin."""
+    changed = policy.model_dump(exclude_defaults=True)
+    margins = changed.pop("margins", {})
+    fields = {f"policy.{name}": list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+    return fields | {f"policy.margins.{suite}": margin for suite, margin in margins.items()}
+
+
+def described() -> dict[str, str]:
+    """Every setting with its meaning, fields of the policy by dotted name."""
+    own = {name: field.description or "" for name, field in Settings.model_fields.items() if name != "policy"}
+    return own | {f"policy.{name}": field.description or "" for name, field in Policy.model_fields.items()}
+
+
 def profile_defaults(profile: str) -> Settings:
     """Return a profile's settings, with nothing from files or the environment."""
     return Settings.model_validate(PROFILES[profile] | {"profile": profile})
@@ -214,5 +293,5 @@ def _explain(error: ValidationError) -> UsageError:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return unknown("setting", name, Settings.model_fields)
+        return unknown("setting", name, described())
     return UsageError(f"{name} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}")

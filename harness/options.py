@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .config import LISTS, Settings, resolve
+from .config import LISTS, POLICY_LISTS, Settings, resolve
 from .errors import UsageError
 
 Names = list[str] | None
@@ -55,10 +55,23 @@ Target = Annotated[
     str,
     typer.Argument(help="demo, a SAELens release, org/repo, hf://org/repo/path, a folder, or package.module:factory."),
 ]
-Config = Annotated[Path | None, typer.Option(help="Configuration file (default: sae-sanity.toml if there is one).")]
+Config = Annotated[
+    Path | None, typer.Option(help="Configuration file (default: sae-sanity.toml, else pyproject.toml).")
+]
 Set = Annotated[Names, typer.Option("--set", help="Any other setting, NAME=VALUE; see docs/configuration.md.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
-Output = Annotated[Path | None, typer.Option(help="Also write the report to this file; .json for JSON, else text.")]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="On stdout: table (default), json, markdown, junit, github or html."),
+]
+Output = Annotated[
+    list[Path] | None,
+    typer.Option(help="Also write the report to FILE (.txt .json .md .xml .html); repeatable.", metavar="FILE"),
+]
+BaselineRun = Annotated[
+    Path | None, typer.Option(help="Results folder of an earlier check: say whether this one is worse.")
+]
+Lock = Annotated[Path | None, typer.Option(help="Registered plan to hold the run against (`plan --lock` writes one).")]
 Results = Annotated[Path | None, typer.Option(help="Folder for results (default: sae-sanity-results/TARGET-HASH).")]
 
 _LISTS = ("sae_id", "suites", "baselines", "tau")
@@ -102,9 +115,17 @@ def settings_of(*, config: Path | None = None, set_: Names = None, **flags: Any)
         name, equals, value = assignment.partition("=")
         if not equals:
             raise UsageError(f"--set is {assignment!r}; it must be NAME=VALUE")
-        name = name.strip().replace("-", "_")
-        flags[name] = split([value]) if name in LISTS else value.strip()
+        name = _name(name.strip())
+        lists = name in LISTS or name in {f"policy.{field}" for field in POLICY_LISTS}
+        flags[name] = split([value]) if lists else value.strip()
     return resolve(flags, config=config)
+
+
+def _name(written: str) -> str:
+    """A setting's name as it is spelt in Python; what follows `policy.margins.` is a suite's own name."""
+    setting, dot, rest = written.partition(".")
+    field, second, suite = rest.partition(".")
+    return f"{setting.replace('-', '_')}{dot}{field.replace('-', '_')}{second}{suite}"
 
 
 def split(values: Names) -> list[str] | None:

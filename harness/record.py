@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..results import synthetic
 from ..results.analysis import analyse, conclude, with_holm
-from ..results.decision import LockStatus
+from ..results.decision import LockStatus, RunComparison
 from ..results.design import ALPHA, L0_TOLERANCE, Design
 from ..results.files import write_atomically
 from ..results.latents_seen import DamagedLatents, LatentSeen, SideBySide, choose, latents_path, read_latents
@@ -25,15 +25,16 @@ from ..results.policy import Policy
 from ..results.scores import COLUMNS
 from ..results.store import CorruptCell, Store, content_key
 from .adopt import DECIDED_BY_SAE
-from .config import FLAGS, Settings
+from .config import FLAGS, Settings, flat_policy
 from .errors import UsageError
 
 FILE = "run.json"
 SEVERAL = "saes.json"
 LATENTS = "latents"
 """Folder of what people may look at, a file for each cell."""
-_NO_VERDICT = frozenset({"second_judge", "second_judge_url", "second_share"})
-RULE_VERSION = 2
+_NO_VERDICT = frozenset({"second_judge", "second_judge_url", "second_share", "policy"})
+_POLICY_OF_VERDICT = frozenset(f"policy.{name}" for name in ("suites", "baselines", "seeds", "random_seeds"))
+RULE_VERSION = 3
 """Raised when a change of `results/` or of which arms are nulls can change a verdict."""
 PACKAGES = (
     *("sae-sanity", "torch", "numpy", "scipy", "transformers", "nnsight"),
@@ -76,6 +77,8 @@ class RunRecord:
     """The worlds of the synthetic suite, where the run has it."""
     lock: LockStatus | None = None
     """The plan that was registered before the run, and where the run departed from it."""
+    asked: dict[str, Any] = field(default_factory=dict)
+    """`identity` of the settings as they were given, before an SAE said anything of itself; empty in older records."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class Several:
     """What follows from the verdict."""
     lock: LockStatus | None = None
     """The plan that was registered before the run, and where the run departed from it."""
+    asked: dict[str, Any] = field(default_factory=dict)
+    """`identity` of the settings as they were given, before an SAE said anything of itself; empty in older records."""
 
 
 _ADAPTER = TypeAdapter(RunRecord)
@@ -106,12 +111,14 @@ def identity(settings: Settings) -> dict[str, Any]:
     from .synthetic.design import MARGIN, METRIC
 
     known = suite_classes()
-    margins = {name: [known[name].metric, known[name].margin] for name in settings.suites if name in known}
-    if synthetic.SUITE in settings.suites:
-        margins[synthetic.SUITE] = [METRIC, MARGIN]
+    own = {name: (known[name].metric, known[name].margin) for name in settings.suites if name in known}
+    own |= {synthetic.SUITE: (METRIC, MARGIN)} if synthetic.SUITE in settings.suites else {}
+    margins = {name: [metric, settings.policy.margin(name, margin)] for name, (metric, margin) in own.items()}
     rule = {"alpha": ALPHA, "l0_tolerance": L0_TOLERANCE, "version": RULE_VERSION, "margins": margins}
     # A second judge enters no score: a check that is given one goes on with the answers that it has.
     shown = {name: value for name, value in settings.model_dump(mode="json").items() if name not in _NO_VERDICT}
+    # What follows from a verdict is no part of it, and a policy that asks for nothing is none.
+    shown |= {name: value for name, value in flat_policy(settings.policy).items() if name in _POLICY_OF_VERDICT}
     # A value that was given wins over what an SAE says of itself, the same value by default does not.
     return shown | {"rule": rule, "given": overrides(settings)}
 
@@ -148,10 +155,12 @@ def command_line(settings: Settings, defaults: Settings, results: Path) -> str:
     """Return the command that reproduces a run: the flags that differ from the profile's defaults."""
     flags = ["sae-sanity", "check", settings.target, "--profile", settings.profile]
     before = defaults.model_dump()
-    for name, value in settings.model_dump().items():
+    for name, value in settings.model_dump(exclude={"policy"}).items():
         if name not in ("target", "profile") and (value != before[name] or name in overrides(settings)):
             shown = ",".join(f"{v}" for v in value) if isinstance(value, tuple) else f"{value}"
             flags += [f"--{name.replace('_', '-')}", shown] if name in FLAGS else ["--set", f"{name}={shown}"]
+    for name, value in flat_policy(settings.policy).items():
+        flags += ["--set", f"{name}={','.join(value) if isinstance(value, list) else value}"]
     return shlex.join([*flags, "--results", str(results)])
 
 
@@ -174,7 +183,7 @@ def make_manifest(
     return Manifest(
         command=command_line(*command),
         config_hash=config_hash(settings),
-        settings=settings.model_dump(mode="json"),
+        settings=settings.model_dump(mode="json", exclude={"policy"}) | flat_policy(settings.policy),
         versions=versions(),
         hashes=dict(hashes),
         notes=notes,
@@ -208,18 +217,26 @@ def load_record(folder: Path) -> RunRecord:
         raise UsageError(f"{path} is damaged ({error.error_count()} errors); run the same check again") from None
 
 
-def report_of(folder: Path) -> CheckReport:
+def report_of(folder: Path, *, lock: LockStatus | None = None, since: RunComparison | None = None) -> CheckReport:
     """Judge the stored rows of a finished run, or of all runs of a check of several SAEs.
+
+    Args:
+        folder: Results folder.
+        lock: A registered plan in the place of the one that the run was held against.
+        since: The same against an earlier run.
 
     Raises:
         UsageError: when the run is not finished or a cell is damaged.
     """
-    if (folder / SEVERAL).is_file():
-        return several_report(folder, _load_several(folder / SEVERAL))
-    return single_report(folder, load_record(folder))
+    several = (folder / SEVERAL).is_file()
+    record = load_several(folder / SEVERAL) if several else load_record(folder)
+    record = replace(record, lock=lock or record.lock)
+    if isinstance(record, Several):
+        return several_report(folder, record, since=since)
+    return single_report(folder, record, since=since)
 
 
-def single_report(folder: Path, record: RunRecord) -> CheckReport:
+def single_report(folder: Path, record: RunRecord, *, since: RunComparison | None = None) -> CheckReport:
     """Judge the stored rows of one finished run.
 
     Raises:
@@ -233,11 +250,12 @@ def single_report(folder: Path, record: RunRecord) -> CheckReport:
         manifest=record.manifest,
         policy=record.design.policy,
         lock=record.lock,
+        since=since,
         latents=chosen_latents(folder, record),
     )
 
 
-def several_report(folder: Path, several: Several) -> CheckReport:
+def several_report(folder: Path, several: Several, *, since: RunComparison | None = None) -> CheckReport:
     """Judge all SAEs of a check together: one verdict, Holm across all of their suites.
 
     An SAE that could not be checked leaves the check incomplete, whatever the others say.
@@ -265,6 +283,7 @@ def several_report(folder: Path, several: Several) -> CheckReport:
         manifest=manifest,
         policy=several.policy,
         lock=several.lock,
+        since=since,
         incomplete=tuple(skip.what for skip in several.skipped),
     )
 
@@ -275,15 +294,24 @@ def judged(folder: Path, record: RunRecord) -> tuple[SuiteResult, ...]:
     Raises:
         UsageError: when a cell is damaged.
     """
+    rows = rows_of(folder, record)
+    results = analyse(rows, record.design)
+    return tuple(_with_detail(result, rows, record.world) for result in results)
+
+
+def rows_of(folder: Path, record: RunRecord) -> pd.DataFrame:
+    """Score rows of one finished run, columns as in `scores.COLUMNS`.
+
+    Raises:
+        UsageError: when a cell is damaged.
+    """
     store = Store(folder)
     try:
         frames: list[Any] = [store.read(key) for key in record.cells]
     except CorruptCell as error:
         raise UsageError(str(error)) from None
     # Without any cell where the only suite's judge could not be asked.
-    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=pd.Index(COLUMNS))
-    results = analyse(rows, record.design)
-    return tuple(_with_detail(result, rows, record.world) for result in results)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=pd.Index(COLUMNS))
 
 
 def latents_of(folder: Path) -> tuple[LatentSeen, ...]:
@@ -331,7 +359,12 @@ def _with_detail(result: SuiteResult, rows: pd.DataFrame, world: WorldFacts | No
     return result.model_copy(update={"detail": detail})
 
 
-def _load_several(path: Path) -> Several:
+def load_several(path: Path) -> Several:
+    """Read the list of SAEs of a finished check.
+
+    Raises:
+        UsageError: when it is damaged.
+    """
     try:
         return _SEVERAL.validate_json(path.read_bytes())
     except ValidationError as error:

@@ -3,30 +3,57 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from ..baselines import ARCHITECTURES, CONTROLS, baseline_classes
-from ..results.design import Design
+from ..results.design import Design, SuiteDesign
 from ..results.outcome import Skip
 from ..suites.suite import suite_classes
 from .baseline_store import BaselineStore
-from .check import Task, find_tasks, results_folder
-from .config import Settings
+from .check import Task, find_tasks, results_folder, slug
+from .config import Settings, described
 from .design import make_design
 from .errors import UsageError, unknown
 from .estimate import LOCAL_TOKENS_PER_SECOND, Estimate, estimate, judge_cost, seconds_in_worlds
 from .judging import asks_judge
 from .measures import SYNTHETIC, site_suites
 from .plan import RESERVED, Plan
+from .power import SuitePower, known_variances, power_of
+from .preregister import Lock, PlannedSuite
 from .profiles import PROFILES
+from .record import FILE, config_hash, identity
 from .synthetic.config import of_check
 from .synthetic.design import MARGIN, METRIC, UNIT, synthetic_design
 from .synthetic.run import synthetic_plan
 from .targets import releases, saes
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user wants to know of a plan besides what it is."""
+
+    effect: float | None = None
+    """Difference that the run should find; None for the margin of each suite."""
+    components_from: Path | None = None
+    """Results folder of a finished run like the planned one, whose variances are taken; None for the nearest."""
+
+    def __post_init__(self) -> None:
+        """Refuse an effect that no run finds.
+
+        Raises:
+            UsageError: if it is not above 0.
+        """
+        if self.effect is not None and not 0 < self.effect < float("inf"):
+            raise UsageError(f"--effect is {self.effect:g}; it must be above 0, in score units")
+
+
+NO_WISH = Wish()
 
 
 def clusters_of(settings: Settings) -> dict[str, int]:
@@ -40,7 +67,7 @@ def _design(plan: Plan, settings: Settings) -> Design:
     design = make_design(plan, [suite_classes()[name] for name in site_suites(settings)])
     if SYNTHETIC not in settings.suites:
         return design
-    worlds = synthetic_design(synthetic_plan(of_check(settings)))
+    worlds = synthetic_design(synthetic_plan(of_check(settings)), policy=settings.policy)
     return replace(design, suites=(*design.suites, *worlds.suites))
 
 
@@ -65,17 +92,81 @@ def _seconds_in_worlds(settings: Settings) -> float:
     return seconds_in_worlds(own, len(plan.trained) * own.starts, len(plan.saes()))
 
 
-def plan_as_json(settings: Settings) -> str:
+def powers(task: Task, asked: Settings, wish: Wish = NO_WISH) -> dict[str, SuitePower]:
+    """What each suite of a plan could see.
+
+    Raises:
+        UsageError: for a folder to take variances from that holds no finished run.
+    """
+    known, clusters = known_variances(_own_results(task, asked), wish.components_from), clusters_of(task.settings)
+    design = _design(task.plan, task.settings)
+    return {
+        suite.suite: power_of(
+            synthetic_plan(of_check(task.settings)) if suite.nested else task.plan,
+            suite,
+            clusters=clusters[suite.suite],
+            variance=known.get(suite.suite),
+            alpha=design.alpha,
+            effect=wish.effect,
+        )
+        for suite in design.suites
+    }
+
+
+def _own_results(task: Task, asked: Settings) -> Path:
+    """Where the results of this SAE are, if there are any."""
+    folder = results_folder(asked)
+    own = folder / slug(task.located.name) if task.located else folder
+    return own if (own / FILE).is_file() else folder
+
+
+def register(settings: Settings, wish: Wish = NO_WISH) -> Lock:
+    """The plan as it is registered.
+
+    Raises:
+        UsageError: for bad input.
+    """
+    tasks, skips = find_tasks(settings)
+    if skips:
+        others = "register a plan of others, named with --sae-id"
+        raise UsageError(f"{skips[0].what} cannot be checked ({skips[0].reason}); {others}")
+    return Lock(
+        config_hash=config_hash(settings),
+        identity=identity(settings),
+        saes={task.located.name if task.located else "": _planned(task, settings, wish) for task in tasks},
+    )
+
+
+def _planned(task: Task, asked: Settings, wish: Wish) -> dict[str, PlannedSuite]:
+    clusters, sees = clusters_of(task.settings), powers(task, asked, wish)
+    found = {}
+    for suite in _design(task.plan, task.settings).suites:
+        plan = synthetic_plan(of_check(task.settings)) if suite.nested else task.plan
+        seeds = Counter(sae.arm for sae in plan.saes())
+        compared = (plan.under_test, *suite.required, *suite.shown)
+        found[suite.suite] = PlannedSuite(
+            metric=suite.metric,
+            margin=suite.margin,
+            votes=suite.votes,
+            required=suite.required,
+            arms={arm: seeds[arm] for arm in compared},
+            clusters=clusters[suite.suite],
+            detectable=sees[suite.suite].detectable,
+        )
+    return found
+
+
+def plan_as_json(settings: Settings, wish: Wish = NO_WISH) -> str:
     """Return the plan as JSON: one object for one SAE, else a list of them under `saes`."""
     tasks, skips = find_tasks(settings)
-    plans = [_as_data(task, settings) for task in tasks]
+    plans = [_as_data(task, settings, wish) for task in tasks]
     skipped = [skip.model_dump() for skip in skips]
     found = plans[0] if len(plans) == 1 and not skips else {"saes": plans, "skipped": skipped}
     return json.dumps(found, indent=1)
 
 
-def _as_data(task: Task, asked: Settings) -> dict[str, Any]:
-    cost, clusters = _estimated(task)
+def _as_data(task: Task, asked: Settings, wish: Wish) -> dict[str, Any]:
+    (cost, clusters), sees = _estimated(task), powers(task, asked, wish)
     return {
         "sae": task.located.name if task.located else "",
         "settings": task.settings.model_dump(mode="json"),
@@ -88,16 +179,17 @@ def _as_data(task: Task, asked: Settings) -> dict[str, Any]:
         "seconds": round(cost.seconds),
         "clusters": clusters,
         "judge": asdict(judge_cost(task.plan)) if asks_judge(task.settings) else None,
-        "detectable": {k: round(v, 4) for k, v in cost.detectable.items()},
+        "detectable": {name: one.detectable for name, one in sees.items()},
+        "power": {name: asdict(one) for name, one in sees.items()},
         "skipped": [skip.model_dump() for skip in task.plan.skipped],
     }
 
 
-def plan_as_table(settings: Settings) -> Iterator[Table]:
+def plan_as_table(settings: Settings, wish: Wish = NO_WISH) -> Iterator[Table]:
     """Return the plan as tables for the terminal, one for each SAE."""
     tasks, skips = find_tasks(settings)
     for task in tasks:
-        yield _as_table(task, settings)
+        yield _as_table(task, settings, wish)
     if skips:
         yield _skip_table(skips)
 
@@ -109,9 +201,9 @@ def _skip_table(skips: tuple[Skip, ...]) -> Table:
     return table
 
 
-def _as_table(task: Task, asked: Settings) -> Table:
+def _as_table(task: Task, asked: Settings, wish: Wish) -> Table:
     (cost, clusters), plan, settings = _estimated(task), task.plan, task.settings
-    design = _design(plan, settings)
+    design, sees = _design(plan, settings), powers(task, asked, wish)
     name = f" {task.located.name}" if task.located and task.located.name not in asked.target else ""
     title = f"plan: check {asked.target}{name} --profile {settings.profile}"
     table = Table(title=title, show_header=False, title_justify="left")
@@ -129,8 +221,10 @@ def _as_table(task: Task, asked: Settings) -> Table:
         table.add_row("left out", f"{skip.what}: {skip.reason}")
     for suite in design.suites:
         needed = f"{clusters[suite.suite]} clusters, margin {suite.margin:g}, must beat {', '.join(suite.required)}"
-        sees = f"sees a difference of about {cost.detectable[suite.suite]:.3f} (80 % power)"
-        table.add_row(suite.suite, f"{needed}; {sees}")
+        shown_only = "" if suite.votes else "shown only, the policy requires other suites; "
+        table.add_row(suite.suite, f"{shown_only}{needed}")
+        for line in _power_lines(sees[suite.suite], suite):
+            table.add_row("", line)
     if SYNTHETIC in settings.suites:
         table.add_row(*_worlds_row(settings))
     if site_suites(settings):
@@ -142,6 +236,21 @@ def _as_table(task: Task, asked: Settings) -> Table:
     table.add_row("judge cost", _judge_row(plan))
     table.add_row("results", str(results_folder(asked)))
     return table
+
+
+def _power_lines(power: SuitePower, suite: SuiteDesign) -> Iterator[str]:
+    """What a suite could see, what would see the wanted difference, and from where that is known."""
+    if power.detectable is None:
+        yield f"what it could see is not known: {power.reason}"
+        return
+    yield f"sees a difference of about {power.detectable:.3g} (80 % power, against {power.against})"
+    unit = "worlds" if suite.nested else "latents of each SAE" if suite.sampled else "clusters"
+    clusters = f"{power.clusters_needed:,} {unit}" if power.clusters_needed else f"no number of {unit} is enough"
+    seeds = f"{power.seeds_needed:,} baseline seeds" if power.seeds_needed else "no number of baseline seeds is enough"
+    yield f"to see {power.effect:g}: {clusters} (seeds as planned)" + (
+        "" if suite.nested else f"; {seeds} ({unit} as planned)"
+    )
+    yield f"variance: {power.source}{f' ({power.note})' if power.note else ''}"
 
 
 def _judge_row(plan: Plan) -> str:
@@ -191,7 +300,7 @@ def listing(what: str, of: str = "") -> Iterator[tuple[str, str]]:
         "profiles": lambda: {
             n: f"{p['tokens']:,} tokens, d_sae {p['d_sae']}, {p['seeds']} seeds" for n, p in PROFILES.items()
         },
-        "settings": lambda: {n: f.description or "" for n, f in Settings.model_fields.items()},
+        "settings": described,
         "releases": lambda: dict(releases()),
         "saes": lambda: dict(saes(of)),
     }

@@ -115,8 +115,8 @@ def _numbers(comparison: Comparison, level: float) -> str:
     if e is None or e.lo is None or e.hi is None:
         return ""
     kind = "anytime-valid " if comparison.anytime else ""
-    interval = f"{kind}{100 * level:.0f} % interval {e.lo:+.4f} to {e.hi:+.4f}"
-    return f" ({e.difference:+.4f}, {interval}, margin {comparison.margin:g})"
+    interval = f"{kind}{100 * level:.0f} % interval {e.lo:+.3f} to {e.hi:+.3f}"
+    return f" ({e.difference:+.3f}, {interval}, margin {comparison.margin:g})"
 
 
 def _suite_advice(suite: SuiteResult) -> list[str]:

@@ -39,6 +39,8 @@ class RunComparison(Frozen):
     """One for each suite that both runs have."""
     skipped: tuple[str, ...] = ()
     """Suites that only one of them has, and why others could not be paired, one line each."""
+    notes: tuple[str, ...] = ()
+    """What differs between the runs and may: how the SAEs were made, L0, versions; one line each."""
 
 
 class SuiteComparison(Frozen):

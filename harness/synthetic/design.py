@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...results.design import ArmFacts, Design, SuiteDesign
+from ...results.policy import Policy
 from ...results.synthetic import SUITE
+from ..design import required_arms
 from ..plan import Plan
 
 METRIC = "matched_cosine"
@@ -23,14 +25,21 @@ NOTE = (
 )
 
 
-def synthetic_design(plan: Plan, facts: Sequence[ArmFacts] = ()) -> Design:
-    """Fix what is compared with what; made from the plan alone, before any score exists."""
+def synthetic_design(plan: Plan, facts: Sequence[ArmFacts] = (), policy: Policy | None = None) -> Design:
+    """Fix what is compared with what; made from the plan alone, before any score exists.
+
+    Args:
+        plan: Arms that are made in every world.
+        facts: L0 and dead share of them.
+        policy: What the project asks of a check that has this suite; the suite run by itself has none.
+    """
+    policy = policy or Policy()
     baselines = plan.baselines
-    required = tuple(b.arm for b in baselines if "decoder" in b.null_for)
+    required = required_arms(plan, claim="decoder", policy=policy)
     suite = SuiteDesign(
         suite=SUITE,
         metric=METRIC,
-        margin=MARGIN,
+        margin=policy.margin(SUITE, MARGIN),
         unit=UNIT,
         required=required,
         shown=tuple(b.arm for b in baselines if b.arm not in required),
@@ -45,5 +54,6 @@ def synthetic_design(plan: Plan, facts: Sequence[ArmFacts] = ()) -> Design:
         note=NOTE,
         exploratory=EXPLORATORY,
         nested=True,
+        votes=policy.requires(SUITE),
     )
-    return Design((suite,), facts=tuple(facts))
+    return Design((suite,), facts=tuple(facts), policy=policy)

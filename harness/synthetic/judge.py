@@ -74,7 +74,7 @@ def add_to_check(settings: SyntheticSettings, folder: Path, record: RunRecord, p
     """
     plan = synthetic_plan(settings)
     measured = SyntheticRunner(settings, folder, progress).run()
-    design = synthetic_design(plan, measured.facts)
+    design = synthetic_design(plan, measured.facts, record.design.policy)
     manifest = record.manifest.model_copy(
         update={
             "hashes": record.manifest.hashes | {f"weights/{name}": sha for name, sha in measured.hashes.items()},

@@ -15,6 +15,7 @@ from ..outcome import CheckReport, Comparison, GateCheck, Manifest, RecipeClaim,
 from .forest import difference
 from .look import STYLES, Look
 from .numbers import decimals_for, number, p_value, short_hash
+from .words import SHOWN_ONLY, decision_words, says_more_than_the_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -80,7 +81,8 @@ def _recipe_words(recipe: RecipeClaim) -> str:
 
 def _verdict_lines(suite: SuiteResult, look: Look) -> Group:
     recipe = (_recipe_words(suite.recipe),) if suite.recipe else ()
-    lines = *((suite.reason,) if suite.reason else ()), *_sureness(suite), *recipe, gate_words(suite)
+    aside = () if suite.votes else (SHOWN_ONLY,)
+    lines = *aside, *((suite.reason,) if suite.reason else ()), *_sureness(suite), *recipe, gate_words(suite)
     return Group(*map(look.text, lines))
 
 
@@ -102,6 +104,8 @@ def verdict_panel(report: CheckReport, look: Look) -> Panel:
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold", ratio=1)
+    if says_more_than_the_verdict(report):
+        facts.add_row("decision", look.text(decision_words(report), "bold"))
     facts.add_row("checked", look.text(report.target))
     facts.add_row("claim", look.text(CLAIMS["both" if report.recipe else report.claim]))
     if report.advice:

@@ -136,17 +136,21 @@ def _exploratory_rows(comparison: Comparison) -> tuple[str, ...]:
     return (f"  {comparison.baseline}", *numbers, comparison.verdict.value)
 
 
-def exploratory_table(comparisons: Sequence[Comparison], look: Look) -> Table:
-    """Other metrics, grouped by metric: difference, interval, Benjamini-Hochberg p."""
+def exploratory_columns(comparisons: Sequence[Comparison]) -> tuple[Column, ...]:
+    """Columns of the other metrics, a row of its own above the comparisons of each metric."""
     rows: list[tuple[str, ...]] = []
     for metric in dict.fromkeys(comparison.metric for comparison in comparisons):
         rows.append((metric, "", "", ""))
         rows += [_exploratory_rows(c) for c in comparisons if c.metric == metric]
     names, numbers, adjusted, verdicts = zip(*rows, strict=True)
-    columns = (
+    return (
         Column("metric, trained minus", names, "left", wraps=True),
         Column(HEADING, numbers, "left"),
         Column("BH p", adjusted),
         Column("verdict", verdicts, "left"),
     )
-    return table(columns, look)
+
+
+def exploratory_table(comparisons: Sequence[Comparison], look: Look) -> Table:
+    """Other metrics, grouped by metric: difference, interval, Benjamini-Hochberg p."""
+    return table(exploratory_columns(comparisons), look)

@@ -11,21 +11,24 @@ from .look import Look
 from .panels import bullets, gate_table, manifest_grid, verdict_panel
 from .synthetic import synthetic_parts
 from .tables import EXPLAINED, arm_table, evidence_table, exploratory_table
+from .words import RELATIVE, SHOWN_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console, RenderableType
 
-    from ..outcome import CheckReport, RecipeClaim, SuiteResult
+    from ..outcome import CheckReport, LockStatus, RecipeClaim, RunComparison, SuiteResult
 
 
-def heading(title: str, look: Look, word: str = "") -> Text:
-    """A section's title on a line of its own width, with a verdict behind it."""
+def heading(title: str, look: Look, word: str = "", aside: str = "") -> Text:
+    """A section's title on a line of its own width, with a verdict and an aside behind it."""
     rule = "-" if look.ascii else "─"
     line = Text(f"{rule * 2} ").append(look.say(title), "bold").append(" ")
     if word:
         line.append_text(look.word(word)).append(" ")
+    if aside:
+        line.append(f"{aside} ")
     line.append(rule * max(look.width - line.cell_len, 0), "dim")
     return line
 
@@ -55,7 +58,9 @@ def recipe_parts(recipe: RecipeClaim, look: Look) -> Iterator[RenderableType]:
 
 def suite_parts(suite: SuiteResult, look: Look) -> Iterator[RenderableType]:
     """Everything about one suite, from its verdict to its exploratory comparisons."""
-    yield heading(suite.label, look, suite.verdict)
+    yield heading(suite.label, look, suite.verdict, "" if suite.votes else "(shown only)")
+    if not suite.votes:
+        yield look.text(f"{SHOWN_ONLY}.")
     for line in (suite.reason, f"Judged by {suite.metric}; {suite.unit}."):
         yield look.text(line)
     if suite.note:
@@ -91,6 +96,40 @@ def gate_parts(report: CheckReport, look: Look) -> Iterator[RenderableType]:
         yield ""
 
 
+def since_parts(since: RunComparison, look: Look) -> Iterator[RenderableType]:
+    """The SAE under test against that of an earlier run, suite by suite."""
+    yield heading("Against an earlier run", look)
+    yield look.text(f"{since.ours} minus {since.theirs}, item by item. {RELATIVE}")
+    for one in since.comparisons:
+        yield ""
+        yield look.text(f"{one.suite}, {one.comparison.metric}: ", "bold").append_text(
+            look.word(one.comparison.verdict)
+        )
+        # A star would say that the verdict of the check needs it.
+        rows = (one.comparison.model_copy(update={"required": False}),)
+        widths = layout(rows, look)
+        yield forest(rows, look, widths, subject="this run")
+        yield legend(rows, look)
+        if one.comparison.reason:
+            yield look.text(one.comparison.reason)
+    if lines := (*since.skipped, *since.notes):
+        yield ""
+        yield bullets(lines, look)
+    yield ""
+
+
+def lock_parts(lock: LockStatus, look: Look) -> Iterator[RenderableType]:
+    """The plan that was registered before the run, and where the run is another one."""
+    yield heading("Registered plan", look)
+    yield look.text(f"sha256 {lock.sha256}")
+    if lock.departures:
+        yield look.text("The run departed from it:", "bold")
+        yield bullets(lock.departures, look)
+    else:
+        yield look.text("The run is what was registered.")
+    yield ""
+
+
 def closing_parts(report: CheckReport, look: Look) -> Iterator[RenderableType]:
     """What would change the verdict, what was skipped, how to reproduce; the command comes last, by itself."""
     sections = (
@@ -101,6 +140,8 @@ def closing_parts(report: CheckReport, look: Look) -> Iterator[RenderableType]:
         yield heading(title, look)
         yield bullets(lines, look) if lines else look.text(otherwise)
         yield ""
+    if report.lock:
+        yield from lock_parts(report.lock, look)
     yield heading("How to reproduce", look)
     yield manifest_grid(report.manifest, look)
 
@@ -114,6 +155,8 @@ def parts(report: CheckReport, look: Look) -> Iterator[RenderableType]:
     if report.suites:
         yield look.text(EXPLAINED, "dim")
         yield ""
+    if report.since:
+        yield from since_parts(report.since, look)
     yield from gate_parts(report, look)
     yield from closing_parts(report, look)
 

@@ -24,8 +24,10 @@ from sae_sanity.harness.baseline_store import find_arms
 from sae_sanity.harness.cli import main
 from sae_sanity.harness.config import resolve
 from sae_sanity.harness.errors import UsageError
+from sae_sanity.harness.preregister import read_lock, status_in, write_lock
 from sae_sanity.harness.progress import Silent
 from sae_sanity.harness.record import load_record, report_of
+from sae_sanity.harness.show_plan import register
 from sae_sanity.results.outcome import CheckReport
 from sae_sanity.results.store import Store, StoreError
 
@@ -198,6 +200,31 @@ def test_several_saes_are_one_report(small, tmp_path, run):
     # each is an ordinary results folder
     assert report_of(folder / "layer_0%2fwidth_48").suites[0].suite == "reconstruction"
     assert CheckReport.model_validate(report.model_dump()) == report
+
+
+def test_a_registered_plan_of_several_saes(small, tmp_path, run):
+    root = tmp_path / "release"
+    for layer in (0, 1):
+        topk_sae(layer).save_model(root / f"layer_{layer}")
+    given, path = small(root, sae_id=["layer_*"], seeds=2), tmp_path / "plan.json"
+    assert write_lock(path, register(given))
+    weights = root / "layer_1/sae_weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    report = check.run_check(given, tmp_path / "results", Silent(), lock=path)
+    assert report.lock is not None
+    assert report.lock.departures == ("layer_1: registered, not checked",)
+    assert report_of(tmp_path / "results").lock == report.lock
+    assert report_of(tmp_path / "results/layer_0").lock is None  # the plan was for all of them
+
+
+def test_a_registered_plan_of_one_sae(small, saved, tmp_path):
+    """What the SAE says of itself is found in the plan and again in the run: it is no departure."""
+    path = tmp_path / "plan.json"
+    write_lock(path, register(small(saved, seeds=2)))
+    report = check.run_check(small(saved, seeds=2), tmp_path / "r", Silent(), lock=path)
+    assert report.lock is not None
+    assert report.lock.departures == ()
+    assert status_in(read_lock(path), tmp_path / "r") == report.lock
 
 
 def test_several_saes_have_one_budget(small, tmp_path, monkeypatch):

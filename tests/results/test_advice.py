@@ -137,7 +137,7 @@ def test_every_failed_gate_check_is_named_once():
 def test_a_reason_names_only_the_comparisons_that_decided():
     deciding, other = comparison(Verdict.EQUIVALENT), comparison(Verdict.BEATS)
     reason = suite_reason(Verdict.EQUIVALENT, [other, deciding], (), level=0.9)
-    assert reason == "against random: EQUIVALENT (+0.0100, 90 % interval -0.0100 to +0.0300, margin 0.02)"
+    assert reason == "against random: EQUIVALENT (+0.010, 90 % interval -0.010 to +0.030, margin 0.02)"
     assert suite_reason(Verdict.INVALID, [], ()) == "no baseline is required, so there is nothing to beat"
     unmatched = comparison(Verdict.INVALID, reason="unmatched L0")
     assert suite_reason(Verdict.INVALID, [unmatched], ()) == "against random: INVALID (unmatched L0)"

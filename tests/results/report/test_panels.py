@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import re
+
 import pytest
+from gate_reports import kinds
 
 from sae_sanity.results.outcome import GateCheck, Verdict
 from sae_sanity.results.report import panels
@@ -64,6 +67,24 @@ def test_panel_without_suites_or_advice(make, console_of):
     text = text_of(panels.verdict_panel(make.report(suites=(), advice=()), Look(100)), console_of)
     assert "No suite was measured." in text
     assert "to change it" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("pass", ""),
+        ("fail", ""),
+        ("inconclusive", ""),
+        ("invalid", ""),
+        ("inconclusive, warn", "warn: the check is INCONCLUSIVE (policy: on_inconclusive = warn)"),
+        ("worse", "fail: worse than the last release in good"),
+        ("departed", "fail: departed from the registered plan: seeds: registered 5, run with 3"),
+        ("no vote", "warn: departed from the registered plan: seeds: registered 5, run with 3"),
+    ],
+)
+def test_a_decision_is_shown_where_it_is_not_simply_the_verdict(console_of, kind, line):
+    text = text_of(panels.verdict_panel(kinds()[kind], Look(140)), console_of, 140)
+    assert re.findall(r"decision +(.*?) +│", text) == ([line] if line else [])
 
 
 def test_gate_table_exact(make, console_of):

@@ -12,10 +12,12 @@ from math import nan
 from pathlib import Path
 
 import pytest
+from gate_reports import LOCK, kinds
+from hostile_names import NASTY, renamed
 from rich.cells import cell_len
 from rich.console import Console
 
-from sae_sanity.results.outcome import CheckReport, Skip, Verdict
+from sae_sanity.results.outcome import CheckReport, Verdict
 from sae_sanity.results.report import render_text
 from sae_sanity.results.report.look import Look
 from sae_sanity.results.report.terminal import heading
@@ -66,35 +68,6 @@ def test_same_report_same_bytes(report, show):
     assert show(report) == show(CheckReport.model_validate(report.model_dump()))
 
 
-NASTY = ["[red]x", "@iso [bold]", "[/]", "[link=http://x]y[/link]", ":warning:", "\\[b]", "中文", "a" * 120]
-
-
-def renamed(report, name):
-    """The report with one name in place of every string of its suites that a user or a hub may choose."""
-
-    def suite(one):
-        return one.model_copy(
-            update={
-                "note": name,
-                "reason": name,
-                "arms": tuple(arm.model_copy(update={"arm": name, "note": name}) for arm in one.arms),
-                "comparisons": tuple(c.model_copy(update={"baseline": name, "reason": name}) for c in one.comparisons),
-                "exploratory": tuple(c.model_copy(update={"baseline": name, "metric": name}) for c in one.exploratory),
-                "gate": tuple(check.model_copy(update={"detail": name}) for check in one.gate),
-            }
-        )
-
-    return report.model_copy(
-        update={
-            "target": name,
-            "headline": name,
-            "advice": (name,),
-            "skipped": (Skip(what=name, reason=name),),
-            "suites": tuple(map(suite, report.suites)),
-        }
-    )
-
-
 @pytest.mark.parametrize("name", NASTY)
 @pytest.mark.parametrize("options", [{}, {"force_terminal": True, "color_system": "truecolor", "no_color": True}])
 def test_names_are_literal_everywhere(report, show, name, options):
@@ -104,6 +77,52 @@ def test_names_are_literal_everywhere(report, show, name, options):
     if len(name) < 100:  # a folded name is broken by the columns beside it
         assert plain.count(name.replace(" ", "")) >= rows
     assert max(cell_len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in lines[:-1]) <= 140
+
+
+@pytest.mark.parametrize("kind", ["worse", "departed", "no vote"])
+@pytest.mark.parametrize("width", [60, 100, 140])
+def test_what_a_policy_adds_fits_and_shows_names_literally(show, kind, width):
+    for name in ("[red]x", "a" * 120, "\x1b[2J"):
+        *lines, _ = show(renamed(kinds()[kind], name), width).splitlines()
+        assert max(map(cell_len, lines)) <= width
+        assert "\x1b" not in "".join(lines)
+
+
+def sections(text):
+    return [re.sub(r"[─ ]+$", "", line).removeprefix("── ") for line in text.splitlines() if line.startswith("── ")]
+
+
+def test_an_earlier_run_has_a_section_with_its_figures(show):
+    text = show(kinds()["worse"])
+    assert sections(text) == [
+        "good BEATS",
+        "Against an earlier run",
+        "Could the assay have told?",
+        "What would change the verdict",
+        "Not measured",
+        "How to reproduce",
+    ]
+    section = text[text.index("Against an earlier run") : text.index("Could the assay")]
+    assert "my-sae minus the last release, item by item." in section
+    assert re.search(r"good, accuracy: WORSE\n +this run minus .*\n  the last release .*−0\.\d+ \[−.* WORSE", section)
+    assert "- autointerp: not there" in section
+    assert "* required" not in section
+
+
+@pytest.mark.parametrize("departures", [LOCK.departures, ()])
+def test_a_registered_plan_has_a_section(report, show, departures):
+    lock = LOCK.model_copy(update={"departures": departures})
+    text = show(report.model_copy(update={"lock": lock}))
+    assert sections(text)[-2:] == ["Registered plan", "How to reproduce"]
+    assert f"sha256 {lock.sha256}" in text
+    assert ("- seeds: registered 5, run with 3" in text) == bool(departures)
+    assert ("The run is what was registered." in text) != bool(departures)
+
+
+def test_a_suite_without_a_vote_is_marked(show):
+    text = show(kinds()["no vote"])
+    assert sections(text)[:2] == ["good BEATS", "bad WORSE (shown only)"]
+    assert text.count("shown only: the policy requires other suites") == 2
 
 
 def test_escape_sequences_of_a_name_never_reach_the_terminal(report, show):

@@ -1,0 +1,107 @@
+"""Where a report goes: one format on stdout, any number of files, each in the format of its extension."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..results.files import write_atomically
+from .errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from ..results.outcome import CheckReport
+
+
+@dataclass(frozen=True)
+class Destinations:
+    """What `--format`, `--json` and `--output` ask for."""
+
+    format: str
+    """Format on stdout."""
+    files: tuple[tuple[Path, str], ...] = ()
+    """Files, each with its format."""
+
+
+def destinations(
+    format_: str | None = None, *, json: bool = False, output: Sequence[Path] | None = None
+) -> Destinations:
+    """Read the options and refuse what cannot be written, before anything is computed.
+
+    Args:
+        format_: `--format`; None where it was not given.
+        json: `--json`, which stands for `--format json`.
+        output: Every `--output`.
+
+    Raises:
+        UsageError: For an unknown format or extension, `--json` beside another format, a folder, or a file in a
+            folder that does not exist.
+    """
+    from ..results.report import FORMATS
+
+    if format_ is not None and format_ not in FORMATS:
+        raise unknown("format", format_, FORMATS)
+    if json and format_ not in (None, "json"):
+        raise UsageError(f"--json and --format {format_} are two formats for one stdout; write one with --output FILE")
+    files = tuple((path, _format_of(path)) for path in output or ())
+    return Destinations("json" if json else format_ or "table", files)
+
+
+def deliver(report: CheckReport, to: Destinations) -> None:
+    """Write the files, then print the report on stdout.
+
+    Raises:
+        UsageError: For a file that cannot be written; what was there before stays as it was.
+    """
+    from ..results.report import FORMATS, render_text
+
+    for path, name in to.files:
+        _write(path, FORMATS[name](report))
+    if to.format == "table":
+        render_text(report, console())
+    else:
+        _print(FORMATS[to.format](report))
+
+
+def console() -> Any:  # noqa: ANN401  # rich's Console, imported late to keep `--help` fast
+    """Rich's console on stdout, 100 columns wide where that is no terminal."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=100)
+
+
+def _format_of(path: Path) -> str:
+    from ..results.report import EXTENSIONS
+
+    name = EXTENSIONS.get(path.suffix.lower())
+    if name is None:
+        known = ", ".join(f"{extension} ({name})" for extension, name in EXTENSIONS.items())
+        raise UsageError(f"--output is {path}: its extension must be one of {known}")
+    if path.is_dir():
+        raise UsageError(f"--output is {path}: it is a folder; name a file")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--output is {path}: there is no folder {path.absolute().parent}")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise UsageError(f"--output is {path}: {path.absolute().parent} cannot be written to")
+    return name
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, _bytes(text))
+    except OSError as error:
+        raise UsageError(f"--output is {path}: it cannot be written ({error.strerror})") from None
+
+
+def _print(text: str) -> None:
+    # A file format is UTF-8 whatever the terminal's encoding is.
+    sys.stdout.flush()
+    sys.stdout.buffer.write(_bytes(text))
+    sys.stdout.flush()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
