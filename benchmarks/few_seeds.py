@@ -74,14 +74,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=200_000)
     n, rng = parser.parse_args().replicates, np.random.default_rng(0)
-    print(f"{'ratio':>21} " + "  ".join(f"{ratio:>11g}" for ratio in RATIOS))
+    print(f"{'ratio':24} " + "  ".join(f"{ratio:>11g}" for ratio in RATIOS))
     for seeds in (2, 3, 4, 5):
         for clusters in (8, 41, 160):
             cells = [cell(*paired(rng, clusters, seeds, ratio, n), seeds) for ratio in RATIOS]
-            print(f"{seeds} seeds, {clusters:3} clusters  " + "  ".join(cells))
+            print(f"{f'{seeds} seeds, {clusters} clusters':24} {'  '.join(cells)}".rstrip())
         for saes in (1, 2):
             cells = [cell(*sampled(rng, saes, seeds, ratio, n), seeds) for ratio in RATIOS]
-            print(f"{seeds} seeds, {saes} SAE, latents " + "  ".join(cells))
+            print(f"{f'{seeds} seeds, latents, {saes} SAE':24} {'  '.join(cells)}".rstrip())
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import gc
 import itertools
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,15 @@ class Shape:
     trained_seeds: int
     baseline_seeds: int
     seed_sd: float
+
+
+class Spread(NamedTuple):
+    """Standard deviations of the difference of two arms."""
+
+    cluster: float = CLUSTER_SD
+    item: float = ITEM_SD
+    noise: float = NOISE_SD
+    """Of one item and seed of one arm."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,9 @@ def generator(shape: Shape, seed: int) -> np.random.Generator:
     )
 
 
+SPREAD = Spread()
+
+
 @dataclass(frozen=True, eq=False)
 class World:
     """What the arms of one replicate share: clusters, their items, how noisy each cluster is."""
@@ -119,11 +132,11 @@ class World:
         base = 0.7 + rng.normal(0, 0.08, shape.clusters)[cluster] + rng.normal(0, 0.05, len(cluster))
         return cls(cluster, wildness, base)
 
-    def arm(self, rng: np.random.Generator, seeds: int, seed_sd: float) -> np.ndarray:
+    def arm(self, rng: np.random.Generator, seeds: int, seed_sd: float, spread: Spread = SPREAD) -> np.ndarray:
         """Item scores, (items, seeds). The cluster and item effects of an arm are shared by its seeds."""
-        own = rng.normal(0, CLUSTER_SD / np.sqrt(2), len(self.wildness)) * self.wildness
-        items = rng.normal(0, ITEM_SD / np.sqrt(2), len(self.cluster))
-        noise = rng.normal(0, NOISE_SD, (len(self.cluster), seeds)) * self.wildness[self.cluster, None]
+        own = rng.normal(0, spread.cluster / np.sqrt(2), len(self.wildness)) * self.wildness
+        items = rng.normal(0, spread.item / np.sqrt(2), len(self.cluster))
+        noise = rng.normal(0, spread.noise, (len(self.cluster), seeds)) * self.wildness[self.cluster, None]
         return (self.base + own[self.cluster] + items)[:, None] + rng.normal(0, 1, seeds) * seed_sd + noise
 
     def means(self, table: np.ndarray) -> np.ndarray:
@@ -168,12 +181,14 @@ def setting(shape: Shape) -> str:
     return f"{shape.clusters:4d} {shape.trained_seeds:2d} {shape.baseline_seeds:3d} {shape.seed_sd:6.3f}"
 
 
-def rows(arm: str, table: np.ndarray, cluster: np.ndarray) -> pd.DataFrame:
+def rows(
+    arm: str, table: np.ndarray, cluster: np.ndarray, *, suite: str = "simulated", metric: str = "accuracy"
+) -> pd.DataFrame:
     """One arm as long rows."""
     items, seeds = table.shape
     columns = {
-        "suite": "simulated",
-        "metric": "accuracy",
+        "suite": suite,
+        "metric": metric,
         "item": np.repeat([f"i{i:04d}" for i in range(items)], seeds),
         "cluster": np.repeat([f"c{c:03d}" for c in cluster], seeds),
         "arm": arm,

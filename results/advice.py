@@ -191,6 +191,8 @@ def _comparison_advice(comparison: Comparison) -> str:
         units = "latents of each SAE" if comparison.sampled else "clusters"
         least = f"{RECIPE_SEEDS} worlds" if comparison.nested else f"two {units} and {RELEASE_SEEDS} baseline seeds"
         return f"{comparison.reason}; measure at least {least}"
+    if comparison.reason:
+        return comparison.reason
     clusters = "worlds" if comparison.nested else "latents of each SAE" if comparison.sampled else "clusters"
     return _size_advice(comparison.estimate, margin, clusters=clusters, nested=comparison.nested)
 

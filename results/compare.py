@@ -6,6 +6,7 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from .outcome import ClusterDifference, Comparison, Estimate, Verdict
 from .sampled import incomparable, sampled_estimate
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
     from .design import ArmFacts
     from .stats import ArmScores, Claim
     from .stopped import Steps
+
+
+DF_AT_MOST = {2: 1.0, 3: 6.0}
+"""Degrees of freedom by baseline seeds with which a verdict on given SAEs must hold too; from ENOUGH_SEEDS on any."""
+
+ENOUGH_SEEDS = 4
+"""Baseline seeds from which the interval alone decides: false BEATS are then .057 at most, whatever varies."""
 
 
 def compare(
@@ -74,7 +82,8 @@ def compare(
 
     Returns:
         The comparison. INVALID where the arms cannot be paired or L0 is unmatched, INCONCLUSIVE where a
-        variance is not known (one cluster, one baseline seed, one trial; nested: one world), each with the reason.
+        variance is not known (one cluster, one baseline seed, one trial; nested: one world) or a
+        given SAE's two or three baseline seeds are too few (`too_few_seeds`), each with the reason.
     """
     claim = claim_of(trained, nested=nested)
 
@@ -115,6 +124,9 @@ def compare(
         estimate = sampled_estimate(trained, baseline, mix, claim=claim, margin=margin, rng=rng, alpha=alpha)
     if problem := unmatched(facts):
         return outcome(Verdict.INVALID, estimate, problem)
+    given = claim == "artefact" and not nested and steps is None
+    if problem := too_few_seeds(estimate, margin=margin, alpha=alpha) if given else "":
+        return outcome(Verdict.INCONCLUSIVE, estimate, problem)
     reason = _unknown(estimate, nested=nested) if mix is None else _unknown_sampled(estimate)
     return outcome(verdict_of(estimate.lo, estimate.hi, margin=margin), estimate, reason)
 
@@ -176,6 +188,32 @@ def unmatched(facts: Iterable[ArmFacts]) -> str:
         if not fact.matched
     ]
     return f"unmatched L0: {'; '.join(off)}" if off else ""
+
+
+def too_few_seeds(estimate: Estimate, *, margin: float, alpha: float = 0.05) -> str:
+    """Why two or three baseline seeds carry no verdict on given SAEs; empty where they do.
+
+    Satterthwaite's degrees of freedom take the variance that was found for the true one. That of two seeds may be next
+    to nothing by luck: where seeds add much more to the variance than clusters or latents do, false BEATS come to .084
+    with two and .063 with three, and with DF_AT_MOST to .034 and .060 (benchmarks/few_seeds.py). Two seeds' own single
+    degree of freedom is never too many. A recipe has seeds of its own on the other side, and is within .06 as it is.
+
+    Args:
+        estimate: The comparison in numbers.
+        margin: Equivalence margin delta.
+        alpha: One-sided level.
+    """
+    df, error = DF_AT_MOST.get(estimate.n_baseline), estimate.standard_error
+    if df is None or error is None or estimate.df is None or estimate.df <= df:
+        return ""
+    half = float(stats.t.isf(alpha, df)) * error
+    lo, hi = estimate.difference - half, estimate.difference + half
+    if verdict_of(lo, hi, margin=margin) is verdict_of(estimate.lo, estimate.hi, margin=margin):
+        return ""
+    return (
+        f"{estimate.n_baseline} baseline seeds show too little of how much another would differ: with no more than "
+        f"{df:g} degrees of freedom the interval is {lo:+.4f} to {hi:+.4f}; {ENOUGH_SEEDS} seeds would do"
+    )
 
 
 def estimate_of(

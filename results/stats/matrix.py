@@ -74,9 +74,11 @@ class ArmScores:
         starts = [float(np.sqrt(np.nanvar(scores, axis=1, ddof=1).mean()))] if len(self.seeds) > 1 else []
         return max([*worlds, *starts], default=None)
 
-    @property
+    @cached_property
     def ragged(self) -> str:
         """Which seeds lack items that another seed of the arm has; empty where none does."""
+        if not np.isnan(self.items.to_numpy(dtype=np.float64)).any():
+            return ""
         lacking = self.items.isna().sum()
         parts = [f"seed {seed} lacks {n}" for seed, n in lacking.items() if n]
         return f"{self.arm}: of {len(self.items)} items {', '.join(parts)}" if parts else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,8 +84,13 @@ def _needed(at: Callable[[int], Parts], margin: float, alpha: float) -> int | No
     def enough(n: int) -> bool:
         parts = at(n)
         error, df = float(np.sqrt(parts.variance())), parts.df()
+        # scipy's own function behind stats.t.isf, which spends its time on checking arguments.
+        critical = -float(special.stdtrit(df, alpha))
+        # A difference of no more than the critical value is found in half of all runs, .68 with one degree of freedom.
+        if error * critical >= margin:
+            return False
         # Power at the margin answers whether the MDE lies below it, without solving for the MDE each time.
-        return error == 0 or _power(margin / error, df, float(stats.t.isf(alpha, df))) >= POWER
+        return error == 0 or _power(margin / error, df, critical) >= POWER
 
     high = 2
     while not enough(high):
