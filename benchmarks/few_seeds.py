@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from sae_sanity.results.compare import DF_AT_MOST
+from sae_sanity.results.few_seeds import DF_AT_MOST
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -38,8 +38,9 @@ import numpy as np
 import pandas as pd
 
 from sae_sanity.results.analysis import analyse, conclude
-from sae_sanity.results.compare import compare, too_few_seeds
+from sae_sanity.results.compare import compare
 from sae_sanity.results.design import Design, SuiteDesign
+from sae_sanity.results.few_seeds import too_few_seeds
 from sae_sanity.results.files import write_atomically
 from sae_sanity.results.outcome import Estimate, Manifest, SuiteResult, Verdict
 from sae_sanity.results.scores import COLUMNS

@@ -1,75 +1,251 @@
-"""Co-training of all arms against SAELens' own MultiSAETrainer on the same batches.
+"""Co-training of all arms against SAELens' own trainer, one arm after another, on the same batches.
 
-python benchmarks/training.py [--steps 12] [--d-sae 1024]
-Prints seconds per step and arm, and the ratio. SAELens cannot freeze, project or resume without unpickling; the same
-unconstrained SAEs are trained on both sides, so that the work is the same.
+python benchmarks/training.py [--d-sae 1024] [--steps 20] [--activations FOLDER] [--step sparse] [--threads 1]
+                              [--matmul highest] [--rounds 1] [--architecture batchtopk] [--json FILE]
+One run, the two sides in turn: `train_together` with four arms on one stream against `SAETrainer.fit` called once for
+every arm. Same starts, batches, steps, schedule, clipping and dead-latent window. SAELens cannot freeze or project: its
+side is given `requires_grad_(False)` and a hook behind its optimiser's step, as a user would write them. Its matrix
+products are as it comes (`highest`); `--matmul medium` lets them use bfloat16 units, as `train_together` does.
+`--step dense` measures the step that goes through SAELens' own forward pass.
+
+Explained variance is that of finished arms on batches that were not trained on, with the sparsity of training.
+Wall-clock is what a user waits for; CPU seconds are the same on a machine that others use too. FLOP and bytes are those
+that the sparse step cannot do without, over what a plain matrix product and a plain copy reach here in the same run.
+Without `--activations` (a folder of the cache of a check, such as the demo's) there are random ones, whose explained
+variance says little.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import copy
+import io
+import json
+import statistics
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from sae_lens.config import LoggingConfig, SAETrainerConfig
-from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
+from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import TrainingSAE
-from sae_lens.training.multi_sae_trainer import MultiSAETrainer
+from sae_lens.training.sae_trainer import SAETrainer
 
-from sae_sanity.baselines import Schedule, Shape, measure_moments, new_learner, parse_arm, train_together
+from sae_sanity.baselines import (
+    Learner,
+    Moments,
+    Schedule,
+    Shape,
+    measure_moments,
+    new_learner,
+    parse_arm,
+    sparse_learner,
+    train_together,
+)
+from sae_sanity.baselines.training import fast_matmul
+from sae_sanity.suites._malloc import keep_big_buffers
+from sae_sanity.suites.activations import ActivationSet
 
-D_IN, BATCH, K, ARMS = 576, 2048, 32, 3
+ARMS = ("trained", "frozen_decoder", "soft_frozen@0.8", "frozen_encoder")
+D_IN, BATCH, K, HELD_OUT = 576, 2048, 32, 8
 
 
-def activations(seed: int) -> torch.Tensor:
-    return torch.randn(BATCH, D_IN, generator=torch.Generator().manual_seed(seed)) + 1.0
+class Side(NamedTuple):
+    """What one side came to in one round."""
+
+    wall: float
+    """Seconds of training all arms."""
+    cpu: float
+    """CPU seconds of it, of all threads."""
+    explained: tuple[float, ...]
+    """Explained variance of every arm, in the order of `ARMS`."""
 
 
-def ours(steps: int, d_sae: int) -> float:
-    moments = measure_moments([activations(0)])
-    shape = Shape("batchtopk", D_IN, d_sae, float(K))
-    learners = [new_learner(parse_arm("trained"), shape, moments, s, activations(0)) for s in range(ARMS)]
-    data = [activations(i) for i in range(steps)]
-    begun = time.perf_counter()
-    train_together(learners, lambda start: iter(data[start:]), moments, Schedule(steps=steps, batch_size=BATCH))
-    return (time.perf_counter() - begun) / steps / ARMS
+class Task(NamedTuple):
+    """What both sides are given."""
+
+    shape: Shape
+    moments: Moments
+    schedule: Schedule
+    train: list[torch.Tensor]
+    held_out: torch.Tensor
+    sparse: bool
+    matmul: str
+
+    def learners(self) -> list[Learner]:
+        """All arms at step 0, the same every time."""
+        first = self.moments.seen(self.train[0])
+        made = [new_learner(parse_arm(arm), self.shape, self.moments, 0, first) for arm in ARMS]
+        return [sparse_learner(learner) for learner in made] if self.sparse else made
 
 
-def saelens(steps: int, d_sae: int) -> float:
-    def make() -> BatchTopKTrainingSAE:
-        return BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=D_IN, d_sae=d_sae, k=float(K)))
+def activations(folder: Path | None, n_batches: int) -> list[torch.Tensor]:
+    if folder is not None:
+        return list(ActivationSet.open(folder).batches(BATCH, seed=0, n_batches=n_batches))
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(D_IN, D_IN, generator=generator) * torch.logspace(0, -2, D_IN)[:, None]
+    return [torch.randn(BATCH, D_IN, generator=generator) @ mix + 1.0 for _ in range(n_batches)]
 
-    def stream() -> Iterator[dict[str, torch.Tensor]]:
-        yield from ({"hook": batch} for batch in data)
 
-    data = [activations(i) for i in range(steps)]
+@torch.no_grad()
+def explained(sae: TrainingSAE[Any], x: torch.Tensor) -> float:
+    """1 - squared error / centred sum of squares, in batches as large as those of training (BatchTopK)."""
+    error = sum(float((sae.decode(sae.encode(part)) - part).square().sum()) for part in x.split(BATCH))
+    return 1 - error / float((x - x.mean(0)).square().sum())
+
+
+def timed(train: Callable[[], None]) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    train()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def ours(task: Task) -> Side:
+    learners = task.learners()
+    seconds = timed(
+        lambda: train_together(learners, lambda start: iter(task.train[start:]), task.moments, task.schedule)
+    )
+    held_out = task.moments.seen(task.held_out)
+    return Side(*seconds, tuple(explained(learner.sae, held_out) for learner in learners))
+
+
+def trainer_of(learner: Learner, task: Task) -> SAETrainer[Any, Any]:
+    """SAELens' own class as it comes, in its own trainer, with the arm's start and what is frozen."""
+    sae = get_sae_training_class(task.shape.architecture)[0](copy.deepcopy(learner.sae.cfg))
+    sae.load_state_dict(learner.sae.state_dict())
+    for name in learner.baseline.frozen:
+        getattr(sae, name).requires_grad_(False)
+    schedule, warm_up = task.schedule, round(task.schedule.warm_up * task.schedule.steps)
     cfg = SAETrainerConfig(
-        total_training_samples=steps * BATCH,
+        total_training_samples=schedule.steps * BATCH,
         train_batch_size_samples=BATCH,
-        lr=1e-3,
-        lr_end=1e-3,
+        lr=schedule.lr,
+        lr_end=schedule.lr,
+        lr_warm_up_steps=warm_up if warm_up > 1 else 0,
+        lr_decay_steps=max(1, round(schedule.decay * schedule.steps)),
+        dead_feature_window=schedule.dead_after,
         device="cpu",
         logger=LoggingConfig(log_to_wandb=False),
     )
-    saes: dict[str, TrainingSAE[Any]] = {f"arm{i}": make() for i in range(ARMS)}
-    trainer = MultiSAETrainer(cfg, saes, dict.fromkeys(saes, "hook"), stream())
-    begun = time.perf_counter()
-    trainer.fit()
-    return (time.perf_counter() - begun) / steps / ARMS
+    trainer = SAETrainer(cfg=cfg, sae=sae, data_provider=seen(task))
+    trainer.optimizer.register_step_post_hook(lambda *_: learner.baseline.after_step(sae, learner.start))
+    return trainer
+
+
+def seen(task: Task) -> Iterator[torch.Tensor]:
+    return (task.moments.seen(batch) for batch in task.train)
+
+
+def theirs(task: Task) -> Side:
+    trainers = [trainer_of(learner, task) for learner in task.learners()]
+
+    def train() -> None:
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+            for trainer in trainers:
+                trainer.fit()
+
+    torch.set_float32_matmul_precision(task.matmul)
+    seconds = timed(train)
+    torch.set_float32_matmul_precision("highest")
+    held_out = task.moments.seen(task.held_out)
+    return Side(*seconds, tuple(explained(trainer.sae, held_out) for trainer in trainers))
+
+
+def best(work: Callable[[], Any], repeats: int = 7) -> float:
+    """Least CPU seconds of some repeats."""
+    work()
+    return min(timed(work)[1] for _ in range(repeats))
+
+
+def ceilings(d_sae: int) -> dict[str, float]:
+    """What this machine reaches: products of the encoder's size (GFLOP/s), a copy of 64 MB (GB/s)."""
+    x, weights, big = torch.randn(BATCH, D_IN), torch.randn(D_IN, d_sae), torch.randn(1 << 24)
+    out, rough, target = torch.empty(BATCH, d_sae), torch.empty(BATCH, d_sae).bfloat16(), torch.empty_like(big)
+    halves, work = (x.bfloat16(), weights.bfloat16()), 2e-9 * BATCH * D_IN * d_sae
+    found = {"float32": work / best(lambda: torch.mm(x, weights, out=out))}
+    with fast_matmul():
+        found["medium"] = work / best(lambda: torch.mm(x, weights, out=out))
+    found["bfloat16"] = work / best(lambda: torch.mm(*halves, out=rough))
+    return found | {"copy": 8e-9 * big.numel() / best(lambda: target.copy_(big))}
+
+
+def needs(d_sae: int) -> tuple[float, float]:
+    """GFLOP of the encoders and GB of all else that one step of all arms cannot do without.
+
+    A decoding, a product of each entry with its error and, for each matrix that learns, a transposed sum: each reads
+    a row for every entry. Adam reads a matrix, its gradient and two moments and writes three of them.
+    """
+    learned = sum(2 - len(parse_arm(arm).frozen) for arm in ARMS)
+    rows = (2 * len(ARMS) + learned) * BATCH * K * D_IN
+    return 2e-9 * len(ARMS) * BATCH * D_IN * d_sae, 4e-9 * (rows + learned * 7 * d_sae * D_IN)
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
+
+
+def report(task: Task, rounds: list[tuple[Side, Side]]) -> dict[str, Any]:
+    steps, work = task.schedule.steps, task.schedule.steps * len(ARMS)
+    for name, sides in (("sae-sanity", [a for a, _ in rounds]), ("SAETrainer", [b for _, b in rounds])):
+        rate = [work * BATCH / side.wall for side in sides]
+        wall, cpu = ([1e3 * s / work for s in column] for column in zip(*(side[:2] for side in sides), strict=True))
+        print(
+            f"{name:11} tokens x arms per second {spread(rate, 0)};"
+            f" ms per step and arm {spread(list(wall), 1)}, of CPU {spread(list(cpu), 1)}"
+        )
+    ratios = {kind: [getattr(b, kind) / getattr(a, kind) for a, b in rounds] for kind in ("wall", "cpu")}
+    print(f"{'ratio':11} wall {spread(ratios['wall'])}, CPU {spread(ratios['cpu'])} (above 1: sae-sanity is faster)")
+    mine, other = (rounds[-1][i].explained for i in (0, 1))
+    for arm, a, b in zip(ARMS, mine, other, strict=True):
+        print(f"EV {arm:18} {a:.4f} {b:.4f}  difference {a - b:+.4f}")
+    machine, (flop, traffic) = ceilings(task.shape.d_sae), needs(task.shape.d_sae)
+    cpu = statistics.median(a.cpu for a, _ in rounds) / steps
+    print("machine     " + ", ".join(f"{k} {v:,.0f} {'GB' if k == 'copy' else 'GFLOP'}/s" for k, v in machine.items()))
+    bound = flop / machine["bfloat16"], traffic / machine["copy"]
+    print(
+        f"a step      {1e3 * cpu:.1f} ms of CPU for all arms; encoders at the bfloat16 ceiling"
+        f" {1e3 * bound[0]:.1f} ms ({bound[0] / cpu:.0%}), sparse sums and Adam at the copy's"
+        f" {1e3 * bound[1]:.1f} ms ({bound[1] / cpu:.0%}); {flop / cpu:,.0f} GFLOP/s, {traffic / cpu:,.0f} GB/s"
+    )
+    differences = {arm: a - b for arm, a, b in zip(ARMS, mine, other, strict=True)}
+    return {"ratios": ratios, "explained_variance_difference": differences, "machine": machine, "cpu_per_step": cpu}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=12)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--d-sae", type=int, default=1024)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--architecture", default="batchtopk", choices=["batchtopk", "topk"])
+    parser.add_argument("--activations", type=Path, help="folder of an activation set, 576 wide")
+    parser.add_argument("--step", default="sparse", choices=["sparse", "dense"])
+    parser.add_argument("--matmul", default="highest", choices=["highest", "medium"], help="of SAELens' side")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
-    ours(2, options.d_sae)  # warm-up
-    mine, theirs = ours(options.steps, options.d_sae), saelens(options.steps, options.d_sae)
-    print(f"sae-sanity       {mine * 1000:7.1f} ms per step and arm")
-    print(f"MultiSAETrainer  {theirs * 1000:7.1f} ms per step and arm")
-    print(f"ratio            {theirs / mine:7.2f} (above 1: sae-sanity is faster)")
+    torch.set_num_threads(options.threads)
+    keep_big_buffers()  # as the command line does; both sides gain
+    data = activations(options.activations, options.steps + HELD_OUT)
+    train, held_out = data[: options.steps], torch.cat(data[options.steps :])
+    moments, shape = measure_moments(train[:32]), Shape(options.architecture, D_IN, options.d_sae, float(K))
+    schedule, sparse = Schedule(options.steps, BATCH), options.step == "sparse"
+    task = Task(shape, moments, schedule, train, held_out, sparse, options.matmul)
+    print(
+        f"{shape.architecture}, {D_IN} x {shape.d_sae}, k {K}, {len(ARMS)} arms, {options.steps} steps of {BATCH},"
+        f" {options.step} step, {options.threads} threads, SAELens' products {options.matmul}"
+    )
+    ours(task._replace(schedule=Schedule(2, BATCH)))  # warm-up
+    rounds = []
+    for index in range(options.rounds):
+        order = (ours, theirs) if index % 2 == 0 else (theirs, ours)
+        sides = {side: side(task) for side in order}
+        rounds.append((sides[ours], sides[theirs]))
+    figures = report(task, rounds)
+    if options.json:
+        options.json.write_text(json.dumps(vars(options) | figures, default=str, indent=1) + "\n")
 
 
 if __name__ == "__main__":

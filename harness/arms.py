@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 TRAINING_VERSION = 2
 """Raised when a change of `baselines/` changes trained weights."""
 
+SPARSE_VERSION = 2
+"""Raised when a change of the sparse step alone changes trained weights."""
+
 _MOMENT_BATCHES = 32
 
 
@@ -103,7 +106,7 @@ class Material:
     draw: int | None = None
     """Which of several worlds this is: mixed into every seed, since a start of one world is no start of another."""
     sparse_step: bool = False
-    """Whether arms learn by `SparseLearner`: the same losses, sums in another order."""
+    """Whether arms learn by `SparseLearner`: the same losses, sums in another order, choices from float32 values."""
 
 
 class ArmMaker:
@@ -200,7 +203,9 @@ class ArmMaker:
             return content_key(ingredients | {"artefact": self.material.artefact.sha256, "l0": self._aim})
         ingredients |= {"shape": vars(self.shape), "schedule": vars(self.schedule), "order": self.plan.settings.seed}
         # A TopK arm is made with k and judged by the L0 that was measured on the given SAE.
-        ingredients |= {"target": self._target} | ({"step": "sparse"} if self.material.sparse_step else {})
+        ingredients |= {"target": self._target}
+        if self.material.sparse_step:
+            ingredients |= {"step": f"sparse {SPARSE_VERSION}"}
         imported = self._imports.get((sae.arm, sae.seed))
         return content_key(ingredients | ({"imported": dict(imported.record["files"])} if imported else {}))
 

@@ -16,18 +16,21 @@ from ..results.outcome import CheckReport, Skip
 from ..results.store import Store
 from .adopt import adopt, explain
 from .baseline_store import cache_folder
-from .compare_runs import check_comparable, since
+from .compare_runs import check_comparable, check_two_runs, since
 from .config import Settings, profile_defaults
 from .design import check_policy, left_out_nulls
 from .errors import UsageError, unknown
+from .estimate import expected
+from .executors.local import LocalExecutor
 from .judging import Limits, check_judge, judging
 from .limits import check_device, check_l0
-from .lock import InUseError, locked
+from .lock import InUseError
 from .measures import SYNTHETIC, check_suites, make_suites, site_suites
 from .plan import Plan, make_plan
-from .preregister import Lock, read_lock, status_of_run, status_of_several
+from .preregister import Lock, note_plan, read_lock, status_of_run, status_of_several
 from .progress import Progress
 from .record import (
+    FILE,
     RunRecord,
     Several,
     config_hash,
@@ -40,15 +43,18 @@ from .record import (
     single_report,
 )
 from .run import Runner
+from .shards import Shard, Turns, Unfinished, one_prepares
 from .shared_baselines import check_place
 from .subject import TARGETS, Subject, make_subject
 from .synthetic.config import of_check
 from .synthetic.judge import add_to_check, refuse_what_cannot_run
 from .targets import locate
+from .timing import timed
 
 if TYPE_CHECKING:
     from ..baselines.wrap import Artefact
     from ..suites.judges.budget import Spent
+    from .executors.executor import Executor
     from .targets import Located
 
 
@@ -81,6 +87,10 @@ class Run:
     """What judges have used and may use, over all SAEs of the command."""
     lock: Lock | None = None
     """The plan that was registered; None without one, and for one SAE of several."""
+    executor: Executor | None = None
+    """Who measures the cells; this process by default."""
+    shard: Shard | None = None
+    """Which of several processes with the same command this is; None for the only one."""
 
 
 def results_folder(settings: Settings) -> Path:
@@ -198,6 +208,8 @@ def run_check(
     limits: Limits | None = None,
     lock: Path | None = None,
     earlier: Path | None = None,
+    executor: Executor | None = None,
+    shard: Shard | None = None,
 ) -> CheckReport:
     """Run or resume a check and return its report, which is judged from what is on disk.
 
@@ -208,17 +220,21 @@ def run_check(
         limits: what may be spent on judges, over all SAEs.
         lock: registered plan to hold the run against; by default the one that the policy names.
         earlier: results folder of an earlier run, than which this one should be no worse.
+        executor: who measures the cells; this process by default.
+        shard: which of several processes that share the folder this is; None for the only one.
 
     Raises:
         UsageError: for bad input; nothing has been written then.
+        Unfinished: for a shard that is not the last: there is no report yet.
         StoreError: for a results folder that belongs to another configuration or cannot be written.
     """
     registered = registered_plan(settings, lock)
     if earlier is not None:
+        check_two_runs(folder or results_folder(settings), earlier)
         check_comparable(settings, earlier)
     tasks, skips = find_tasks(settings)
     folder = folder or results_folder(settings)
-    run = Run(settings, progress, (limits or Limits()).spent(), registered)
+    run = Run(settings, progress, (limits or Limits()).spent(), registered, executor, shard)
     if len(tasks) == 1 and not skips:
         report = _run_task(tasks[0], run, folder)
     else:
@@ -237,44 +253,57 @@ def registered_plan(settings: Settings, lock: Path | None = None) -> Lock | None
 
 
 def _run_task(task: Task, run: Run, folder: Path) -> CheckReport:
-    """Check one SAE."""
+    """Check one SAE, and keep for the next plan how long its stages took."""
     task, artefact = _loaded(task, run.asked)
+    if not isinstance(run.executor, LocalExecutor | None) or run.shard is not None:
+        return _run_loaded(task, artefact, run, folder)  # what several do together says nothing of one
+    with timed(run.progress, expected(task.plan, artefact.sae.cfg.d_in if artefact else None)) as progress:
+        return _run_loaded(task, artefact, replace(run, progress=progress), folder)
+
+
+def _run_loaded(task: Task, artefact: Artefact | None, run: Run, folder: Path) -> CheckReport:
     settings = task.settings
     worlds = of_check(settings) if SYNTHETIC in settings.suites else None
     if worlds is not None:
         refuse_what_cannot_run(worlds)
     _claim(settings, folder, only_look=True)
     # A recipe alone is judged without a language model.
-    subject = _subject(settings, artefact, run.progress) if site_suites(settings) else None
+    subject = _subject(settings, artefact, run) if site_suites(settings) else None
     _claim(settings, folder, only_look=False)
-    with locked(folder):
-        record = _record(task, subject, run, folder)
+    note_plan(run.lock, folder)
+    with Turns(folder, run.shard, run.progress) as turns:
+        record = _record(task, subject, run, folder, turns)
         if worlds is not None:
             record = add_to_check(worlds, folder, record, run.progress)
-    record = replace(record, asked=identity(run.asked))
-    if run.lock is not None:
-        record = replace(record, lock=status_of_run(run.lock, folder, record))
-    save_record(folder, record)
+        record = replace(record, asked=identity(run.asked))
+        if run.lock is not None:
+            record = replace(record, lock=status_of_run(run.lock, folder, record))
+        save_record(folder, record)
     return single_report(folder, record)
 
 
-def _subject(settings: Settings, artefact: Artefact | None, progress: Progress) -> Subject:
+def _subject(settings: Settings, artefact: Artefact | None, run: Run) -> Subject:
+    cache = cache_folder()
     try:
-        return make_subject(settings, artefact, cache_folder(), progress)
+        with one_prepares(run.shard, cache, config_hash(settings), run.progress):
+            return make_subject(settings, artefact, cache, run.progress)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
 
 
-def _record(task: Task, subject: Subject | None, run: Run, folder: Path) -> RunRecord:
+def _record(task: Task, subject: Subject | None, run: Run, folder: Path, turns: Turns) -> RunRecord:
     """Measure the suites that need a language model, if there are any."""
     command = (run.asked, profile_defaults(run.asked.profile), folder)
     plan, settings = task.plan, task.settings
     if subject is None:
+        turns.finish(0)
         manifest = make_manifest(settings, command, {}, (), task.recipe)
         design = Design((), recipe=plan.recipe, policy=settings.policy)
         return RunRecord(settings.target, design, (), manifest, plan.skipped)
     with judging(settings, folder, run.spent, run.progress) as judge:
-        outcome = Runner(plan, subject, make_suites(settings, subject, judge), folder, run.progress).run()
+        suites = make_suites(settings, subject, judge)
+        runner = Runner(plan, subject, suites, folder, run.progress, executor=run.executor, turns=turns)
+        outcome = runner.run()
     hashes = subject.hashes | {f"weights/{name}": value for name, value in outcome.hashes.items()}
     notes = (*subject.notes, *outcome.notes)
     manifest = make_manifest(settings, command, hashes, notes, task.recipe)
@@ -294,9 +323,11 @@ def _run_several(tasks: Sequence[Task], skips: Sequence[Skip], run: Run, folder:
         return several_report(folder, _held(several, run, folder))
     _claim(settings, folder, only_look=True)
     _claim(settings, folder, only_look=False)
-    with locked(folder):
+    note_plan(run.lock, folder)
+    with Turns(folder, run.shard, run.progress) as turns:
         for task in tasks:
             several = _one_of_several(several, task, run, folder)
+        turns.finish(_without_report(several, folder))
         if not several.members:
             first = several.skipped[len(skips)]
             raise UsageError(f"none of the {len(tasks)} SAEs could be checked; {first.what}: {first.reason}")
@@ -316,12 +347,19 @@ def _one_of_several(several: Several, task: Task, run: Run, folder: Path) -> Sev
     try:
         alone = replace(run, asked=run.asked.model_copy(update={"sae_id": (name,)}), lock=None)
         _run_task(task, alone, folder / slug(name))
+    except Unfinished:
+        pass  # whoever is last with this SAE makes its report
     except InUseError:
         raise
     except UsageError as error:
         # The others are worth no less.
         return replace(several, skipped=(*several.skipped, Skip(what=name, reason=str(error))))
     return replace(several, members=several.members | {name: slug(name)})
+
+
+def _without_report(several: Several, folder: Path) -> int:
+    """How many SAEs are with other shards still."""
+    return sum(not (folder / place / FILE).is_file() for place in several.members.values())
 
 
 def slug(name: str) -> str:

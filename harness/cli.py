@@ -18,10 +18,27 @@ from ..results.store import StoreError
 from .cli_baselines import app as baselines_app
 from .cli_data import app as data_app
 from .cli_release import register as release
+from .cli_sweep import sweep
 from .cli_synthetic import reproduce, synthetic
 from .config import Settings
 from .errors import UsageError
-from .options import BaselineRun, Format, Json, Lock, Names, Output, Results, split, takes_settings
+from .options import (
+    BaselineRun,
+    Config,
+    Format,
+    Json,
+    Lock,
+    Names,
+    Output,
+    Part,
+    RayAddress,
+    Results,
+    SetPolicy,
+    Way,
+    assigned,
+    split,
+    takes_settings,
+)
 from .output import console, deliver, destinations
 from .progress import PlainProgress, Progress, RichProgress
 
@@ -47,9 +64,6 @@ app = typer.Typer(
 )
 app.add_typer(baselines_app)
 app.add_typer(data_app)
-release(app)
-app.command()(synthetic)
-app.command()(reproduce)
 
 
 @contextmanager
@@ -80,15 +94,27 @@ def check(
     json: Json = False,
     output: Output = None,
     results: Results = None,
+    executor: Way = "local",
+    ray_address: RayAddress = None,
+    shard: Part = None,
 ) -> None:
     """Train the baselines, measure every arm side by side and say whether trained beats random."""
     from .check import run_check
+    from .executors.executor import executing
     from .judging import parse_limits
+    from .shards import Shard, Unfinished
 
     to = destinations(format_, json=json, output=output)
     limits = parse_limits(max_judge_tokens, max_cost, judge_price)
-    with progress_bars() as progress:
-        report = run_check(settings, results, progress, limits=limits, lock=lock, earlier=baseline_run)
+    own = Shard.parse(shard) if shard is not None else None
+    try:
+        with executing(executor, ray_address) as way, progress_bars() as progress:
+            report = run_check(
+                settings, results, progress, limits=limits, lock=lock, earlier=baseline_run, executor=way, shard=own
+            )
+    except Unfinished as others:
+        typer.echo(f"sae-sanity: {others}", err=True)
+        raise typer.Exit from None
     deliver(report, to)
     raise typer.Exit(report.exit_code)
 
@@ -146,9 +172,12 @@ def report(
     latents: Annotated[bool, typer.Option("--latents", help="Show latents of every arm side by side instead.")] = False,
     lock: Lock = None,
     baseline_run: BaselineRun = None,
+    config: Config = None,
+    set_: SetPolicy = None,
 ) -> None:
     """Show the report of a finished check again, from its stored rows; needs no language model."""
     from .compare_runs import since
+    from .policies import ruling
     from .preregister import read_lock, status_in
     from .record import report_of
 
@@ -156,8 +185,11 @@ def report(
     if latents:
         show_latents(folder)
         return
-    held = status_in(read_lock(lock), folder) if lock is not None else None
-    found = report_of(folder, lock=held, since=since(folder, baseline_run) if baseline_run is not None else None)
+    rules = ruling(folder, config, assigned(set_))
+    plan = lock or (Path(rules.policy.lock) if rules is not None and rules.policy.lock else None)
+    held = status_in(read_lock(plan), folder, rules) if plan is not None else None
+    earlier = since(folder, baseline_run) if baseline_run is not None else None
+    found = report_of(folder, lock=held, since=earlier, rules=rules)
     if saebench is not None:
         from .saebench import write_saebench  # late: the report itself does without torch
 
@@ -217,6 +249,12 @@ def saebench(
             console().print(table)
         typer.echo(f"sae-sanity: SAEBench's files are in {out or results / 'saebench'}", err=True)
     raise typer.Exit(exit_code(summary))
+
+
+app.command()(sweep)
+release(app)
+app.command()(synthetic)
+app.command()(reproduce)
 
 
 @app.command()

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..results.files import write_atomically
+from ..results.files import write_output
 from .errors import UsageError, unknown
 from .options import Json, Names, split
-from .output import console
+from .output import check_file, console
 
 if TYPE_CHECKING:
     from ..results.outcome import CheckReport
@@ -57,8 +57,8 @@ def badge(
     formats = {".svg": svg, ".json": endpoint_json}
     if output.suffix.lower() not in formats:
         raise UsageError(f"--output is {output}: its extension must be one of {', '.join(formats)}")
-    _check_folder_of(output)
-    _write(output, formats[output.suffix.lower()](_report(results)))
+    check_file(output)
+    _write(output, formats[output.suffix.lower()](_public(results)))
 
 
 def card(
@@ -72,8 +72,8 @@ def card(
     from ..results.release.model_card import with_block
 
     if output is not None:
-        _check_folder_of(output)
-    report = _report(results)
+        check_file(output)
+    report = _public(results)
     try:
         before = output.read_bytes().decode("utf-8") if output is not None and output.exists() else ""
         text = with_block(before, report)
@@ -127,17 +127,20 @@ def _report(folder: Path) -> CheckReport:
     return report_of(folder)
 
 
-def _check_folder_of(path: Path) -> None:
-    """Refuse a file that cannot be, before a report is made."""
-    if path.is_dir():
-        raise UsageError(f"--output is {path}: it is a folder; name a file")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"--output is {path}: there is no folder {path.absolute().parent}")
+def _public(folder: Path) -> CheckReport:
+    """A report in which a folder that reads like a repo of the hub is told from one, as `check` does it."""
+    from ..results.release.public import public
+
+    report = _report(folder)
+    try:
+        return public(report, local=Path(report.target).expanduser().is_dir())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UsageError(f"the record in {folder} is damaged: {_one_line(error)}") from None
 
 
 def _write(path: Path, text: str) -> None:
     try:
-        write_atomically(path, text.encode("utf-8"))
+        write_output(path, text.encode("utf-8"))
     except OSError as error:
         raise UsageError(f"--output is {path}: it cannot be written ({error.strerror})") from None
     typer.echo(f"sae-sanity: wrote {path}", err=True)

@@ -68,9 +68,10 @@ def compare_folders(ours: Path, theirs: Path, *, suites: Collection[str] = ()) -
         suites: Suites to compare; all that both have where it is empty.
 
     Raises:
-        UsageError: When a run is not finished or damaged, or texts, probes, prompts, language model or judge differ:
-            in one line, naming what and both values.
+        UsageError: When both are one folder, a run is not finished or damaged, or texts, probes, prompts, language
+            model or judge differ: in one line, naming what and both values.
     """
+    check_two_runs(ours, theirs)
     pairs, skipped = _pairs(ours, theirs)
     _known_suites(pairs, suites)
     names = _names(ours, theirs)
@@ -91,6 +92,22 @@ def compare_folders(ours: Path, theirs: Path, *, suites: Collection[str] = ()) -
         )
     except NotComparable as error:
         raise _different(str(error)) from None
+
+
+def check_two_runs(ours: Path, theirs: Path) -> None:
+    """Refuse to hold a results folder against itself, which finds every SAE the same.
+
+    The default folder is named by the configuration, without the weights: another release of the same target, checked
+    alike, goes to the folder of the one before.
+
+    Raises:
+        UsageError: When both are one folder, by whatever names.
+    """
+    if ours.resolve() == theirs.resolve():
+        raise UsageError(
+            f"{theirs} is the run's own results folder, so there is nothing to compare it with; "
+            "give each release a folder of its own with --results"
+        )
 
 
 def since(folder: Path, other: Path) -> RunComparison:

@@ -201,8 +201,14 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Take settings from variables such as `SAE_SANITY_TOKENS`; lists are separated by commas."""
+    """Take settings from variables such as `SAE_SANITY_TOKENS`; lists are separated by commas.
+
+    Raises:
+        UsageError: for a policy or a field of one: a gate is not to be moved by what a job happens to export.
+    """
     found = {k[len(ENV_PREFIX) :]: v for k, v in environ.items() if k.startswith(ENV_PREFIX)}
+    if policy := next((name for name in found if name.upper().startswith("POLICY")), None):
+        raise UsageError(f"{ENV_PREFIX}{policy} is set; a policy is in a file or in --set, never in the environment")
     return {k.lower(): _split(k.lower(), v) for k, v in found.items() if k not in _NOT_SETTINGS}
 
 
@@ -225,12 +231,24 @@ def resolve(
         UsageError: for an unreadable file, an unknown name or a value out of range.
     """
     path = config or find_file()
-    from_file = _beside(read_file(path), path) if path else {}
+    from_file = configured(path) if path else {}
     given = {k: v for k, v in flags.items() if v is not None}
-    nearer = read_environment(os.environ if environ is None else environ) | given
+    return merge(from_file, read_environment(os.environ if environ is None else environ) | given)
+
+
+def merge(from_file: Mapping[str, Any], nearer: Mapping[str, Any]) -> Settings:
+    """Merge a profile, the tables of a file and what was given nearer by into settings.
+
+    Args:
+        from_file: settings as a configuration file has them.
+        nearer: settings of the environment or the command line, which win; names of the policy are dotted.
+
+    Raises:
+        UsageError: for an unknown name or a value out of range.
+    """
     merged = _with_policy(from_file, nearer)
     profile = merged.get("profile", "demo")
-    if profile not in PROFILES:
+    if not isinstance(profile, str) or profile not in PROFILES:
         raise unknown("profile", str(profile), PROFILES)
     try:
         settings = Settings.model_validate(PROFILES[profile] | merged)
@@ -239,6 +257,15 @@ def resolve(
     settings._given = frozenset(merged) - {"target", "profile"}
     settings._from_file = frozenset(from_file) - frozenset(nearer)
     return settings
+
+
+def configured(path: Path) -> dict[str, Any]:
+    """Settings of a configuration file, with the registered plan that it names where that lies.
+
+    Raises:
+        UsageError: as for `read_file`.
+    """
+    return _beside(read_file(path), path)
 
 
 def _beside(values: dict[str, Any], path: Path) -> dict[str, Any]:

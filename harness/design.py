@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..baselines import baseline_classes, parse_arm
 from ..results.design import ArmFacts, Design, SuiteDesign
 from ..results.outcome import Skip
+from ..results.policy import UNMET
 from ..results.synthetic import SUITE
 from ..suites.suite import suite_classes
 from .errors import UsageError, unknown
@@ -90,7 +91,7 @@ def left_out_nulls(plan: Plan, design: Design) -> tuple[Skip, ...]:
     names = {b.name for b in plan.baselines} | {skip.what.partition("@")[0] for skip in plan.skipped}
     arms = {b.arm for b in plan.baselines}
     asked = [arm for arm in policy_arms(design.policy, plan.settings) if arm not in arms and design.suites]
-    unmet = [Skip(what=arm, reason="policy.baselines requires it, but nothing was judged against it") for arm in asked]
+    unmet = [Skip(what=arm, reason=UNMET) for arm in asked]
     return *unmet, *(
         Skip(what=name, reason=f"left out by --baselines, though it is a null for {' and '.join(cls.null_for)} claims")
         for name, cls in baseline_classes().items()

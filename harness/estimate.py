@@ -1,36 +1,61 @@
-"""What a plan will cost and could see, before anything is started: rules of thumb, each with where it was measured."""
+"""What a plan will cost, before anything is started: rules of thumb, corrected by what earlier runs here took."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
-from ..results.stats import mde
+from ..suites.suite import suite_classes
+from .measures import SYNTHETIC, site_suites
 from .plan import Plan
+from .run import is_joint, measured_by
+from .speeds import About, Speeds
+from .synthetic.config import of_check
+from .synthetic.run import synthetic_plan
+from .timing import Expected
 
 if TYPE_CHECKING:
     from .config import Settings
     from .synthetic.config import SyntheticSettings
 
-# Measured in the run of docs/demo.md: two cores of an AMD EPYC, no GPU.
+# Rules of thumb: two cores of an AMD EPYC, no GPU, nothing else at work (the run of docs/demo.md). What earlier runs
+# on this machine took (`speeds`) is put in their place, so they have to be right in proportion more than in size.
+START_SECONDS = 12.0
+"""Imports, until a check begins; once for each command."""
+LOADING_SECONDS = 18.0
+"""Loading the language model, cleaning the texts."""
+REPORT_SECONDS = 3.0
+"""Statistics and the record."""
 TOKENS_PER_SECOND = 5_000
 """Activations at layer 12 of SmolLM2-135M in bfloat16: 245,760 tokens took 47 s."""
 SECONDS_PER_MAC = 5.3e-11
 """Per token x d_in x d_sae of one SAE's optimiser step: 120 steps of 12 SAEs took 92 s."""
-SETUP_SECONDS = 40
-"""Imports, converting the language model, cleaning the texts, the report."""
+SECONDS_PER_ENCODED_MAC = 1.3e-11
+"""Per token x d_in x d_sae of what only goes through an SAE's encoder."""
+CALIBRATION_PASSES = 3
+"""Times that the calibration texts go through an SAE until its L0 matches."""
+SECONDS_PER_DOCUMENT_MAC = 8e-11
+"""Per token x d_in x d_sae of what is encoded and decoded document by document."""
+SECONDS_PER_SPLICED_TOKEN = 2.3e-4
+"""A token through the layers above the hook, with logits."""
+SECONDS_PER_PROBE = 0.19
+"""The probes of one SAE on one dataset of 500 prompts."""
+SECONDS_PER_CELL = 5.0
+"""One SAE in a suite that nothing is known of."""
+REFERENCES = 2
+"""References of a suite, chance and ceiling: each is measured like an SAE."""
 D_IN = 576
 """Width of the demo's language model."""
 TOKENS_PER_PROMPT = 25
 """Mean length of a probing prompt of the demo: 184,000 tokens in 16 x 500 prompts."""
-SECONDS_PER_CELL = {"reconstruction": 2.0, "sparse_probing": 4.5}
-"""One SAE in one suite at the demo profile."""
-
-CLUSTER_SD = {"reconstruction": 0.062, "sparse_probing": 0.052, "causal_editing": 0.16, "synthetic": 0.005}
-"""SD over clusters of a paired difference: the largest against a required baseline in the run of docs/demo.md. METHOD
-section 6 has .018-.027 for probing over 113 datasets with three times the prompts."""
-SEED_SD = {"reconstruction": 0.002, "sparse_probing": 0.010, "causal_editing": 0.014, "synthetic": 0.0}
-"""SD over seeds of an arm's mean in that run; of starts it is in that of the worlds."""
+BYTES_PER_ACTIVATION = 2
+"""Activations are kept in 16 bits."""
+BYTES_PER_ROW = 6
+"""One score in a compressed Parquet file, with its manifest's share."""
+BYTES_PER_CELL = 3_000
+"""The rest of a cell's two files."""
 
 # Measured in the run of docs/causal-editing.md: three attributes, at most three templates each, 35 tokens a prompt.
 PROMPTS_PER_ENTITY, ATTRIBUTES, EPOCHS = 7.5, 3, 2
@@ -82,40 +107,214 @@ def judge_cost(plan: Plan) -> JudgeCost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one plan is expected to take."""
+    """What one plan is expected to take, with nothing cached."""
 
     tokens: int
     """Tokens that the language model reads for activations."""
     cells: int
     """Suite x SAE, references left out."""
-    seconds: float
-    """Wall time on two CPU cores with nothing cached."""
-    detectable: dict[str, float]
-    """Per suite: the smallest difference found with 80 % power, if SDs are the assumed ones."""
+    stages: Mapping[str, float]
+    """Seconds of wall time by stage: `start`, `loading`, `activations`, `training`, `arms`, one for each suite, and
+    `report`."""
+    measured: frozenset[str] = frozenset()
+    """Stages whose time is known from earlier runs on this machine; the others are by rules of thumb."""
+    results_bytes: int = 0
+    """Disk that the results folder takes."""
+    cache_bytes: int = 0
+    """Disk that activations take in the cache; trained baselines are kept as links into the results folder."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all stages."""
+        return sum(self.stages.values())
+
+    @property
+    def source(self) -> str:
+        """From where the time is known, in words."""
+        shares = {name: value for name, value in self.stages.items() if value > 0}
+        known = sum(value for name, value in shares.items() if name in self.measured)
+        if known >= 0.9 * self.seconds:
+            return "as fast as earlier runs on this machine"
+        if known > 0:
+            rest = ", ".join(name for name in shares if name not in self.measured)
+            return f"as fast as earlier runs on this machine; by rules of thumb: {rest}"
+        return "by rules of thumb for two CPU cores; the next plan knows what this machine took"
 
 
-def estimate(plan: Plan, clusters: dict[str, int], d_in: int | None = None, in_worlds: float = 0.0) -> Estimate:
+def clusters_of(settings: Settings) -> dict[str, int]:
+    """Clusters that each suite of the settings will have."""
+    found = {name: suite_classes()[name].clusters(settings.model_dump()) for name in site_suites(settings)}
+    return found | ({SYNTHETIC: of_check(settings).worlds} if SYNTHETIC in settings.suites else {})
+
+
+def estimate(
+    plan: Plan, clusters: dict[str, int], d_in: int | None = None, *, speeds: Speeds | None = None
+) -> Estimate:
     """Estimate a plan.
 
     Args:
         plan: what will run.
         clusters: number of clusters of each suite.
         d_in: width of the activations; by default that of the demo's language model.
-        in_worlds: seconds of the suite `synthetic`, from `seconds_in_worlds`.
+        speeds: what earlier runs on this machine took; None for rules of thumb alone.
     """
+    thumbs, settings = thumb_stages(plan, clusters, d_in), plan.settings
+    stages, measured = corrected(thumbs, about_of(settings), speeds)
+    on_site = [name for name in site_suites(settings) if name in clusters]
+    tokens = _tokens(settings) + _probed_tokens(settings, clusters) if on_site else 0
+    saes = len(plan.saes())
+    return Estimate(
+        tokens,
+        saes * len(on_site) + saes * clusters.get(SYNTHETIC, 0),
+        stages,
+        measured,
+        results_bytes=_results_bytes(plan, clusters, d_in or D_IN),
+        cache_bytes=tokens * (d_in or D_IN) * BYTES_PER_ACTIVATION,
+    )
+
+
+def corrected(
+    thumbs: Mapping[str, float], about: About, speeds: Speeds | None
+) -> tuple[dict[str, float], frozenset[str]]:
+    """Stages with what earlier runs of their kind took, compared with the same rules of thumb, and which they are."""
+    factors = {name: speeds.factor(name, about, thumb) if speeds else None for name, thumb in thumbs.items()}
+    known = [factor for factor in factors.values() if factor is not None]
+    # Nobody times the imports before a check begins; they are as slow as the rest.
+    factors["start"] = median(known) if known else None
+    stages = {name: thumb * (factors[name] or 1.0) for name, thumb in thumbs.items()}
+    return stages, frozenset(name for name, factor in factors.items() if factor is not None)
+
+
+def about_of(settings: Settings) -> About:
+    """What the speed of a check depends on besides its size."""
+    return About(settings.device, settings.model or settings.target, settings.architecture)
+
+
+def expected(plan: Plan, d_in: int | None = None) -> Expected:
+    """What is known of a check before it begins, by which to time it.
+
+    Args:
+        plan: what will run.
+        d_in: width of the activations; by default that of the demo's language model.
+    """
+    known, names = suite_classes(), site_suites(plan.settings)
+    alone = {name: len(measured_by(known[name], plan)) + REFERENCES for name in names if not is_joint(known[name])}
+    trainings = len(plan.trained) * plan.settings.seeds
+    return Expected(about_of(plan.settings), thumb_stages(plan, clusters_of(plan.settings), d_in), trainings, alone)
+
+
+def expected_in_worlds(settings: SyntheticSettings) -> Expected:
+    """What is known of a synthetic run before it begins."""
+    thumbs = {SYNTHETIC: thumb_worlds(settings), "report": REPORT_SECONDS}
+    return Expected(about_of_worlds(settings), thumbs, 0, {})
+
+
+def thumb_stages(plan: Plan, clusters: Mapping[str, int], d_in: int | None = None) -> dict[str, float]:
+    """Seconds of every stage of a check by rules of thumb alone."""
+    s, d = plan.settings, d_in or D_IN
+    on_site = [name for name in site_suites(s) if name in clusters]
+    stages: dict[str, float] = {"start": START_SECONDS}
+    if on_site:
+        macs, saes = d * s.d_sae, len(plan.saes())
+        held_out = s.held_out_documents * s.context_size
+        stages["loading"] = LOADING_SECONDS
+        stages["activations"] = _tokens(s) / TOKENS_PER_SECOND
+        steps = plan.steps * s.batch_size * len(plan.trained) * s.seeds
+        stages["training"] = steps * macs * SECONDS_PER_MAC
+        encoded = s.calibration_tokens * CALIBRATION_PASSES + held_out
+        stages["arms"] = saes * encoded * macs * SECONDS_PER_ENCODED_MAC
+        stages |= {name: _seconds_of_suite(name, plan, clusters, macs) for name in on_site}
+    if SYNTHETIC in clusters:
+        stages[SYNTHETIC] = thumb_worlds(of_check(s))
+    return stages | {"report": REPORT_SECONDS}
+
+
+def thumb_worlds(settings: SyntheticSettings) -> float:
+    """Seconds of a synthetic run by rules of thumb."""
+    plan = synthetic_plan(settings)
+    return seconds_in_worlds(settings, len(plan.trained) * settings.starts, len(plan.saes()))
+
+
+def _seconds_of_suite(name: str, plan: Plan, clusters: Mapping[str, int], macs: int) -> float:
     s = plan.settings
-    probing = clusters.get("sparse_probing", 0) * s.probe_prompts * TOKENS_PER_PROMPT
-    tokens = s.tokens + s.calibration_tokens + s.held_out_documents * s.context_size + probing
-    training = plan.steps * s.batch_size * (d_in or D_IN) * s.d_sae * SECONDS_PER_MAC * len(plan.trained) * s.seeds
-    saes, on_site = len(plan.saes()), [name for name in s.suites if name in clusters and name != "synthetic"]
-    measuring = saes * sum(SECONDS_PER_CELL.get(name, 5.0) for name in on_site if name != "causal_editing")
-    if "causal_editing" in on_site:
-        measuring += seconds_of_edits(s, saes)
-    if not on_site:  # nothing needs the language model
-        tokens, training = 0, 0.0
-    seconds = SETUP_SECONDS + tokens / TOKENS_PER_SECOND + training + measuring + in_worlds
-    detectable = {name: detectable_difference(plan, name, clusters[name]) for name in s.suites if name in clusters}
-    return Estimate(tokens, saes * len(on_site) + saes * clusters.get("synthetic", 0), seconds, detectable)
+    saes = len(measured_by(suite_classes()[name], plan)) if name in suite_classes() else len(plan.saes())
+    if name == "reconstruction":
+        spliced = s.ce_documents * s.context_size * SECONDS_PER_SPLICED_TOKEN
+        each = s.held_out_documents * s.context_size * macs * SECONDS_PER_DOCUMENT_MAC + spliced
+        return (saes + REFERENCES) * each
+    if name == "sparse_probing":
+        tokens = _probed_tokens(s, clusters)
+        probes = clusters[name] * SECONDS_PER_PROBE * (0.5 + s.probe_prompts / 1000)
+        return tokens / TOKENS_PER_SECOND + (saes + REFERENCES) * (tokens * macs * SECONDS_PER_ENCODED_MAC + probes)
+    if name == "causal_editing":
+        return seconds_of_edits(s, saes)
+    asking = judge_cost(plan).tokens / LOCAL_TOKENS_PER_SECOND if name == "autointerp" and s.judge == "local" else 0.0
+    return saes * SECONDS_PER_CELL + asking
+
+
+def reading_share(name: str, plan: Plan, clusters: Mapping[str, int]) -> float:
+    """Share of a suite's time in which the language model reads texts of its own, once for all SAEs of a site."""
+    if name != "sparse_probing":
+        return 0.0
+    reading = _probed_tokens(plan.settings, clusters) / TOKENS_PER_SECOND
+    return reading / _seconds_of_suite(name, plan, clusters, D_IN * plan.settings.d_sae)
+
+
+def _tokens(settings: Settings) -> int:
+    """Tokens of the texts that arms are made from and measured on."""
+    s = settings
+    return s.tokens + s.calibration_tokens + s.held_out_documents * s.context_size
+
+
+def _probed_tokens(settings: Settings, clusters: Mapping[str, int]) -> int:
+    return clusters.get("sparse_probing", 0) * settings.probe_prompts * TOKENS_PER_PROMPT
+
+
+def _results_bytes(plan: Plan, clusters: Mapping[str, int], d_in: int) -> int:
+    """Weights in float32 and score rows; of random latents only the decoder is saved, of a world its own sizes."""
+    s, found = plan.settings, 0
+    if any(name in clusters for name in site_suites(s)):
+        found += sum(sae_bytes(d_in, s.d_sae, half=sae.arm == "random_latents") for sae in plan.saes())
+    for name in clusters:
+        rows = 2 * s.held_out_documents + s.ce_documents if name == "reconstruction" else 10 * clusters[name]
+        cells = len(plan.saes()) + REFERENCES
+        found += cells * (rows * BYTES_PER_ROW + BYTES_PER_CELL)
+    return found + (bytes_of_worlds(of_check(s)) if SYNTHETIC in clusters else 0)
+
+
+def sae_bytes(d_in: int, d_sae: int, *, half: bool = False) -> int:
+    """Bytes of a saved SAE: two matrices (of random latents one), two rows of biases and thresholds, the record."""
+    return 4 * (d_in * d_sae * (1 if half else 2) + 2 * d_sae + d_in) + 2_000
+
+
+def bytes_of_worlds(settings: SyntheticSettings) -> int:
+    """Disk that a synthetic run takes: the SAEs and the scores of all worlds; its samples are not kept."""
+    saes = synthetic_plan(settings).saes()
+    weights = sum(sae_bytes(settings.d_in, settings.width, half=sae.arm == "random_latents") for sae in saes)
+    rows = (len(saes) + 4) * (BYTES_PER_CELL + 3 * settings.n_features * BYTES_PER_ROW)
+    return settings.worlds * (weights + rows)
+
+
+def estimate_worlds(settings: SyntheticSettings, speeds: Speeds | None = None) -> Estimate:
+    """Estimate a synthetic run."""
+    thumbs = {"start": START_SECONDS, SYNTHETIC: thumb_worlds(settings), "report": REPORT_SECONDS}
+    stages, measured = corrected(thumbs, about_of_worlds(settings), speeds)
+    cells = len(synthetic_plan(settings).saes()) * settings.worlds
+    return Estimate(0, cells, stages, measured, results_bytes=bytes_of_worlds(settings))
+
+
+def about_of_worlds(settings: SyntheticSettings) -> About:
+    """What the speed of a synthetic run depends on besides its size."""
+    return About(settings.device, settings.world, settings.architecture)
+
+
+def in_words(n_bytes: float | int) -> str:
+    """Bytes as people read them."""
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} GB"
 
 
 def seconds_of_edits(settings: Settings, saes: int) -> float:
@@ -138,12 +337,3 @@ def seconds_in_worlds(settings: SyntheticSettings, arms: int, saes: int) -> floa
     macs = settings.samples * settings.d_in * settings.width
     matching = saes * 1.0 * (settings.n_features / 3200) ** 2
     return settings.worlds * (arms * macs * SECONDS_PER_MAC + matching)
-
-
-def detectable_difference(plan: Plan, suite: str, clusters: int) -> float:
-    """MDE of trained against a trained baseline, from the assumed SDs; seeds of both arms count."""
-    seeds = plan.settings.seeds
-    between = CLUSTER_SD.get(suite, 0.05) ** 2 / clusters
-    over_seeds = 2 * SEED_SD.get(suite, 0.01) ** 2 / seeds
-    df_parts = between**2 / max(clusters - 1, 1) + over_seeds**2 / max(2 * (seeds - 1), 1)
-    return mde((between + over_seeds) ** 0.5, (between + over_seeds) ** 2 / df_parts)

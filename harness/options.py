@@ -59,6 +59,9 @@ Config = Annotated[
     Path | None, typer.Option(help="Configuration file (default: sae-sanity.toml, else pyproject.toml).")
 ]
 Set = Annotated[Names, typer.Option("--set", help="Any other setting, NAME=VALUE; see docs/configuration.md.")]
+SetPolicy = Annotated[
+    Names, typer.Option("--set", help="A field of the policy, policy.NAME=VALUE; see docs/policy.md.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
 Format = Annotated[
     str | None,
@@ -73,6 +76,16 @@ BaselineRun = Annotated[
 ]
 Lock = Annotated[Path | None, typer.Option(help="Registered plan to hold the run against (`plan --lock` writes one).")]
 Results = Annotated[Path | None, typer.Option(help="Folder for results (default: sae-sanity-results/TARGET-HASH).")]
+Way = Annotated[
+    str, typer.Option("--executor", help="Who measures: local (this process) or ray; the scores are the same.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="Ray cluster (default: RAY_ADDRESS, else one on this machine).", metavar="ADDRESS")
+]
+Part = Annotated[
+    str | None,
+    typer.Option("--shard", help="Measure the I-th of N shares; start N of these on one folder.", metavar="I/N"),
+]
 
 _LISTS = ("sae_id", "suites", "baselines", "tau")
 
@@ -111,14 +124,24 @@ def settings_of(*, config: Path | None = None, set_: Names = None, **flags: Any)
     """
     for name in _LISTS:
         flags[name] = split(flags.get(name))
+    return resolve(flags | assigned(set_), config=config)
+
+
+def assigned(set_: Names) -> dict[str, Any]:
+    """What `--set NAME=VALUE` gives, by name.
+
+    Raises:
+        UsageError: for anything without an equals sign.
+    """
+    found: dict[str, Any] = {}
     for assignment in set_ or []:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise UsageError(f"--set is {assignment!r}; it must be NAME=VALUE")
         name = _name(name.strip())
         lists = name in LISTS or name in {f"policy.{field}" for field in POLICY_LISTS}
-        flags[name] = split([value]) if lists else value.strip()
-    return resolve(flags, config=config)
+        found[name] = split([value]) if lists else value.strip()
+    return found
 
 
 def _name(written: str) -> str:

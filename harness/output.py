@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..results.files import write_atomically
+from ..results.files import write_output
 from .errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def destinations(
         output: Every `--output`.
 
     Raises:
-        UsageError: For an unknown format or extension, `--json` beside another format, a folder, or a file in a
-            folder that does not exist.
+        UsageError: For an unknown format or extension, `--json` beside another format, what is no regular file, or a
+            file in a folder that does not exist.
     """
     from ..results.report import FORMATS
 
@@ -80,18 +80,34 @@ def _format_of(path: Path) -> str:
     if name is None:
         known = ", ".join(f"{extension} ({name})" for extension, name in EXTENSIONS.items())
         raise UsageError(f"--output is {path}: its extension must be one of {known}")
-    if path.is_dir():
-        raise UsageError(f"--output is {path}: it is a folder; name a file")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"--output is {path}: there is no folder {path.absolute().parent}")
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise UsageError(f"--output is {path}: {path.absolute().parent} cannot be written to")
+    check_file(path)
     return name
+
+
+def check_file(path: Path) -> None:
+    """Refuse an `--output` that cannot be, before anything is computed.
+
+    Raises:
+        UsageError: For a folder, a device or a pipe, a link in a circle, or a file in a folder that does not exist or
+            is not ours. A link is judged by what it leads to.
+    """
+    place = os.path.realpath(path)
+    folder = os.path.dirname(place)
+    # os.path, which answers no where it may not look.
+    if os.path.isdir(place):
+        raise UsageError(f"--output is {path}: it is a folder; name a file")
+    # A link that is left after all were followed leads back to itself.
+    if os.path.islink(place) or (os.path.exists(place) and not os.path.isfile(place)):
+        raise UsageError(f"--output is {path}: it is no regular file; name one")
+    if not os.path.isdir(folder):
+        raise UsageError(f"--output is {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--output is {path}: {folder} cannot be written to")
 
 
 def _write(path: Path, text: str) -> None:
     try:
-        write_atomically(path, _bytes(text))
+        write_output(path, _bytes(text))
     except OSError as error:
         raise UsageError(f"--output is {path}: it cannot be written ({error.strerror})") from None
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..results.few_seeds import FewSeeds
 from ..results.stats import clusters_needed, mde, seeds_needed
 from ..results.stats.crossed import MIN_TRIALS, RECIPE_SEEDS
 from ..results.variance import SuiteVariance, Variances, parts_for, published_variances, variances_of
@@ -14,8 +15,8 @@ from .record import FILE, SEVERAL, load_record, load_several, rows_of
 
 if TYPE_CHECKING:
     from ..results.design import SuiteDesign
-    from ..results.stats import Claim, Components
-    from ..results.stats.two_sample import Sides
+    from ..results.stats import Claim
+    from ..results.stats.power import Parts
     from ..results.variance import ArmVariance
     from .plan import Plan
 
@@ -33,7 +34,8 @@ class SuitePower:
     clusters_needed: int | None = None
     """Clusters at which the wanted difference is found, seeds as planned; None where no number does."""
     seeds_needed: int | None = None
-    """Seeds of the baselines at which it is, clusters as planned; None where no number does, and in worlds."""
+    """Seeds of the baselines at which it is, clusters as planned, for a given SAE at least as many as decide without
+    more ado (`few_seeds.ENOUGH_SEEDS`); None where no number does, and in worlds."""
     source: str = ""
     """Where the variance components are from."""
     note: str = ""
@@ -117,8 +119,14 @@ def power_of(
         detectable=sees[hardest],
         against=hardest,
         clusters_needed=_most([clusters_needed(part, **size) for part in parts.values()]),
-        seeds_needed=None if suite.nested else _most([seeds_needed(part, **size) for part in parts.values()]),
+        seeds_needed=None if suite.nested else _most([_seeds_needed(part, **size) for part in parts.values()]),
     )
+
+
+def _seeds_needed(parts: Parts, *, margin: float, alpha: float) -> int | None:
+    if isinstance(parts, FewSeeds):
+        return parts.seeds_needed(margin=margin, alpha=alpha)
+    return seeds_needed(parts, margin=margin, alpha=alpha)
 
 
 def _most(needed: Sequence[int | None]) -> int | None:
@@ -135,10 +143,14 @@ def _like(variance: SuiteVariance, arm: str) -> list[str]:
 
 
 def _note(variance: SuiteVariance, plan: Plan, suite: SuiteDesign) -> str:
-    stopped = suite.sampled and plan.settings.early_stop
+    stopped = _stops_early(plan, suite)
     return "; ".join(
         filter(None, [variance.note, "for all latents: early_stop may ask about fewer" if stopped else ""])
     )
+
+
+def _stops_early(plan: Plan, suite: SuiteDesign) -> bool:
+    return suite.sampled and plan.settings.early_stop
 
 
 def _named(arm: str, held: str) -> str:
@@ -164,16 +176,14 @@ def _undecidable(plan: Plan, suite: SuiteDesign, clusters: int) -> str:
     return ""
 
 
-def _planned(plan: Plan, suite: SuiteDesign, arm: str, *, clusters: int, of: ArmVariance) -> Components | Sides:
+def _planned(plan: Plan, suite: SuiteDesign, arm: str, *, clusters: int, of: ArmVariance) -> Parts:
+    """Its variance, for a given SAE with no more degrees of freedom than its verdict will be held to."""
     if suite.nested:
         return parts_for(of, claim="recipe", clusters=clusters)
     claim = _claim(plan, suite, clusters)
     tries = plan.settings.masks if suite.trials and claim == "artefact" else 1
     learned = arm in {baseline.arm for baseline in plan.trained}
-    return parts_for(
-        of,
-        claim=claim,
-        clusters=clusters,
-        trained_seeds=len(plan.test_seeds) * tries,
-        baseline_seeds=len(plan.seeds if learned else plan.random_seeds),
-    )
+    seeds = len(plan.seeds if learned else plan.random_seeds)
+    trained = len(plan.test_seeds) * tries
+    parts = parts_for(of, claim=claim, clusters=clusters, trained_seeds=trained, baseline_seeds=seeds)
+    return FewSeeds(parts, seeds) if claim == "artefact" and not _stops_early(plan, suite) else parts

@@ -6,7 +6,8 @@ A lock says what was meant to be done; it never changes what is done, where resu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
@@ -23,10 +24,18 @@ from .record import SEVERAL, load_record, load_several
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..results.design import Design, SuiteDesign
+    from .policies import Ruling
     from .record import RunRecord, Several
 
 NOT_CHOSEN = frozenset({"device"})
 """Settings that are no choice of an analysis: a plan may be registered on a machine that has no GPU."""
+
+_JUDGED = ("metric", "margin", "votes", "required")
+"""What is registered of how a suite is judged."""
+
+KNOWN = "registered.json"
+"""File of a results folder that says which registered plan the run knew before its first score."""
 
 _LONGEST = 80
 """Longer values are cut in a departure: it is one line."""
@@ -112,49 +121,88 @@ def write_lock(path: Path, lock: Lock) -> bool:
     return True
 
 
+def note_plan(lock: Lock | None, folder: Path) -> None:
+    """Keep in a results folder that its run knows a registered plan; nothing where it has scores already.
+
+    A run that was begun without a plan may have been seen by whoever wrote one.
+    """
+    if lock is None or any(chain(folder.glob("cells/*.json"), folder.glob("*/cells/*.json"))):
+        return
+    write_atomically(folder / KNOWN, json.dumps({"sha256": lock.sha256}).encode() + b"\n")
+
+
+def _knew(lock: Lock, folder: Path) -> bool:
+    try:
+        return json.loads((folder / KNOWN).read_bytes())["sha256"] == lock.sha256
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def status_of_run(lock: Lock, folder: Path, record: RunRecord) -> LockStatus:
-    """Hold a registered plan against the finished run of one SAE or recipe.
+    """Hold a registered plan against the finished run of one SAE or recipe, as that is judged.
 
     Raises:
         UsageError: when a cell is damaged.
     """
-    planned = next(iter(lock.saes.values())) if len(lock.saes) == 1 else {}
-    lines = [*_identities(lock, folder, record), *_unscored(planned, folder, record)]
-    return LockStatus(sha256=lock.sha256, departures=tuple(lines))
+    differing = _identities(lock, folder, record)
+    lines = list(differing.values())
+    if len(lock.saes) == 1:
+        lines += _departures(next(iter(lock.saes.values())), lock, folder, record, differing)
+    else:
+        lines.append(f"{len(lock.saes)} SAEs registered, one checked")
+    return LockStatus(sha256=lock.sha256, departures=tuple(lines), before=_knew(lock, folder))
 
 
-def status_of_several(lock: Lock, folder: Path, several: Several) -> LockStatus:
+def status_of_several(lock: Lock, folder: Path, several: Several, rules: Ruling | None = None) -> LockStatus:
     """Hold a registered plan against a finished check of several SAEs.
+
+    Args:
+        lock: The plan.
+        folder: Results folder.
+        several: What lies in it.
+        rules: The policy by which it is judged, where that is not its own.
 
     Raises:
         UsageError: when a run is not finished or a cell is damaged.
     """
-    lines = _identities(lock, folder, several)
+    differing = _identities(lock, folder, several)
+    lines = list(differing.values())
     for name, planned in lock.saes.items():
         if name in several.members:
             place = folder / several.members[name]
-            lines += [f"{_plain(name)}: {line}" for line in _unscored(planned, place, load_record(place))]
+            record = load_record(place)
+            record = rules.over(record) if rules else record
+            lines += [f"{_plain(name)}: {line}" for line in _departures(planned, lock, place, record, differing)]
         else:
             lines.append(f"{_plain(name)}: registered, not checked")
     lines += [f"{_plain(name)}: checked, not registered" for name in several.members if name not in lock.saes]
-    return LockStatus(sha256=lock.sha256, departures=tuple(lines))
+    return LockStatus(sha256=lock.sha256, departures=tuple(lines), before=_knew(lock, folder))
 
 
-def status_in(lock: Lock, folder: Path) -> LockStatus:
+def status_in(lock: Lock, folder: Path, rules: Ruling | None = None) -> LockStatus:
     """Hold a registered plan against a results folder, whether or not the run knew of it.
+
+    Args:
+        lock: The plan.
+        folder: Results folder.
+        rules: The policy by which it is judged, where that is not its own.
 
     Raises:
         UsageError: when the folder holds no finished run, or a damaged one.
     """
     if (folder / SEVERAL).is_file():
-        return status_of_several(lock, folder, load_several(folder / SEVERAL))
-    return status_of_run(lock, folder, load_record(folder))
+        return status_of_several(lock, folder, load_several(folder / SEVERAL), rules)
+    record = load_record(folder)
+    return status_of_run(lock, folder, rules.over(record) if rules else record)
 
 
-def _identities(lock: Lock, folder: Path, record: RunRecord | Several) -> list[str]:
+def _identities(lock: Lock, folder: Path, record: RunRecord | Several) -> dict[str, str]:
+    """What was asked otherwise than registered, one line each by its name."""
     # Older records do not say what was asked, but the folder says what it belongs to: the same, for a recipe.
     asked = record.asked or _claimed(folder)
-    return [f"{name}: registered {there}, run with {here}" for name, there, here in _differing(lock.identity, asked)]
+    return {
+        name: f"{name}: registered {there}, run with {here}" for name, there, here in _differing(lock.identity, asked)
+    }
 
 
 def _claimed(folder: Path) -> dict[str, Any]:
@@ -162,6 +210,65 @@ def _claimed(folder: Path) -> dict[str, Any]:
         return json.loads((folder / "store.json").read_bytes())["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{folder} does not say by which settings it was run: its store.json is damaged") from None
+
+
+def _departures(
+    planned: Mapping[str, PlannedSuite], lock: Lock, folder: Path, record: RunRecord, said: Container[str]
+) -> Iterator[str]:
+    """What was measured or is judged otherwise than registered, one line each, without what `said` has already."""
+    yield from _judged_otherwise(planned, lock, record.design, said)
+    yield from _unscored(planned, folder, record)
+    yield from _clusters(planned, folder, record)
+
+
+def _judged_otherwise(
+    planned: Mapping[str, PlannedSuite], lock: Lock, design: Design, said: Container[str]
+) -> Iterator[str]:
+    rule = lock.identity.get("rule")
+    alpha = rule.get("alpha") if isinstance(rule, Mapping) else None
+    if alpha != design.alpha and "rule.alpha" not in said:
+        yield f"alpha: registered {_cut(json.dumps(alpha))}, judged with {design.alpha}"
+    judged = {suite.suite: suite for suite in design.suites}
+    for name, plan in planned.items():
+        if name not in judged:
+            yield f"{_plain(name)}: registered, not judged"
+            continue
+        there, here = plan.model_dump(mode="json"), {field: getattr(judged[name], field) for field in _JUDGED}
+        for field in _JUDGED:
+            if f"{field} of {name}" not in said and _sorted(there[field]) != _sorted(here[field]):
+                yield f"{_plain(name)}: {field} registered {_value(there, field)}, judged with {_value(here, field)}"
+    if "suites" not in said:
+        yield from (f"{_plain(name)}: judged, not registered" for name in judged if name not in planned)
+
+
+def _sorted(value: object) -> object:
+    return sorted(value) if isinstance(value, list | tuple) else value
+
+
+def _clusters(planned: Mapping[str, PlannedSuite], folder: Path, record: RunRecord) -> Iterator[str]:
+    """Suites with more or fewer clusters than registered, where their number is known before there is a score.
+
+    It is not where latents are sampled, or entities must be known to the model.
+    """
+    for suite in record.design.suites:
+        if suite.suite not in planned or suite.sampled or suite.trials:
+            continue
+        expected, measured = planned[suite.suite].clusters, _clusters_of(suite, folder, record)
+        if measured and measured != expected:
+            yield f"{_plain(suite.suite)}: registered with {expected} clusters, scored with {measured}"
+
+
+def _clusters_of(suite: SuiteDesign, folder: Path, record: RunRecord) -> int:
+    store, found = Store(folder), set()
+    try:
+        for key in record.cells:
+            cell = store.manifest(key)
+            if (cell.get("suite"), cell.get("arm")) == (suite.suite, record.design.trained):
+                rows = store.read(key)
+                found |= set(rows.loc[rows["metric"] == suite.metric, "cluster"])
+    except CorruptCell as error:
+        raise UsageError(str(error)) from None
+    return len(found)
 
 
 def _unscored(planned: Mapping[str, PlannedSuite], folder: Path, record: RunRecord) -> Iterator[str]:

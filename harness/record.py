@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
@@ -27,6 +27,9 @@ from ..results.store import CorruptCell, Store, content_key
 from .adopt import DECIDED_BY_SAE
 from .config import FLAGS, Settings, flat_policy
 from .errors import UsageError
+
+if TYPE_CHECKING:
+    from .policies import Ruling
 
 FILE = "run.json"
 SEVERAL = "saes.json"
@@ -217,23 +220,42 @@ def load_record(folder: Path) -> RunRecord:
         raise UsageError(f"{path} is damaged ({error.error_count()} errors); run the same check again") from None
 
 
-def report_of(folder: Path, *, lock: LockStatus | None = None, since: RunComparison | None = None) -> CheckReport:
+def report_of(
+    folder: Path,
+    *,
+    lock: LockStatus | None = None,
+    since: RunComparison | None = None,
+    rules: Ruling | None = None,
+) -> CheckReport:
     """Judge the stored rows of a finished run, or of all runs of a check of several SAEs.
 
     Args:
         folder: Results folder.
         lock: A registered plan in the place of the one that the run was held against.
         since: The same against an earlier run.
+        rules: A policy in the place of the one that the run was made with.
 
     Raises:
-        UsageError: when the run is not finished or a cell is damaged.
+        UsageError: when the run is not finished, a cell is damaged, or the policy asks for what was not run.
     """
     several = (folder / SEVERAL).is_file()
     record = load_several(folder / SEVERAL) if several else load_record(folder)
-    record = replace(record, lock=lock or record.lock)
+    record = replace(record, lock=lock or _lock_under(rules, folder, record))
     if isinstance(record, Several):
-        return several_report(folder, record, since=since)
-    return single_report(folder, record, since=since)
+        return several_report(folder, record, since=since, rules=rules)
+    return single_report(folder, rules.over(record) if rules else record, since=since)
+
+
+def _lock_under(rules: Ruling | None, folder: Path, record: RunRecord | Several) -> LockStatus | None:
+    """What was found of the registered plan, and what another policy has judged otherwise."""
+    if rules is None or record.lock is None:
+        return record.lock
+    if isinstance(record, Several):
+        runs = {f"{name}: ": load_record(folder / place) for name, place in record.members.items()}
+    else:
+        runs = {"": record}
+    lines = [f"{prefix}{line}" for prefix, run in runs.items() for line in rules.departures(run)]
+    return record.lock.model_copy(update={"departures": (*record.lock.departures, *lines)})
 
 
 def single_report(folder: Path, record: RunRecord, *, since: RunComparison | None = None) -> CheckReport:
@@ -255,7 +277,9 @@ def single_report(folder: Path, record: RunRecord, *, since: RunComparison | Non
     )
 
 
-def several_report(folder: Path, several: Several, *, since: RunComparison | None = None) -> CheckReport:
+def several_report(
+    folder: Path, several: Several, *, since: RunComparison | None = None, rules: Ruling | None = None
+) -> CheckReport:
     """Judge all SAEs of a check together: one verdict, Holm across all of their suites.
 
     An SAE that could not be checked leaves the check incomplete, whatever the others say.
@@ -270,6 +294,7 @@ def several_report(folder: Path, several: Several, *, since: RunComparison | Non
     recipe: dict[str, str] = {}
     for name, place in several.members.items():
         record = load_record(folder / place)
+        record = rules.over(record) if rules else record
         suites += [s.model_copy(update={"subject": name}) for s in judged(folder / place, record)]
         skipped += [Skip(what=f"{name}: {skip.what}", reason=skip.reason) for skip in record.skipped]
         notes |= dict.fromkeys(record.manifest.notes)
@@ -281,7 +306,7 @@ def several_report(folder: Path, several: Several, *, since: RunComparison | Non
         target=several.target,
         skipped=skipped,
         manifest=manifest,
-        policy=several.policy,
+        policy=rules.policy if rules else several.policy,
         lock=several.lock,
         since=since,
         incomplete=tuple(skip.what for skip in several.skipped),

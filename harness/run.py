@@ -4,45 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
-from ..results.design import Design
+from ..results.design import ArmFacts, Design
 from ..results.outcome import Skip
-from ..results.scores import Row, Score
 from ..results.stopping import StoppingRule, stopping_rule
 from ..results.store import Store, content_key
-from ..suites.suite import JointSuite, Noting, NotMeasurable
+from ..suites.suite import JointSuite
 from .arm_store import WEIGHTS, ArmStore
 from .arms import ArmMaker, Material
 from .design import make_design
+from .executors.executor import Bench, Cell, Executor, scores_of
+from .executors.local import LocalExecutor
 from .joint import Joint
 from .plan import ArmSeed, Plan
 from .progress import Progress
 from .record import versions
+from .shards import Turns
 
 if TYPE_CHECKING:
     from ..suites.suite import Suite
     from .subject import Subject
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One suite on one SAE, or one reference of a suite."""
-
-    suite: Suite
-    """What measures."""
-    sae: ArmSeed
-    """What is measured; the arm of a reference starts with `@`."""
-    key: str
-    """Content key: the cell is skipped only where a result with this key exists."""
-
-    @property
-    def reference(self) -> str:
-        """Name of the reference, or nothing."""
-        return self.sae.arm[1:] if self.sae.arm.startswith("@") else ""
 
 
 @dataclass(frozen=True)
@@ -65,16 +49,39 @@ class Runner:
     """Runs one plan in one results folder."""
 
     def __init__(
-        self, plan: Plan, subject: Subject, suites: Sequence[Suite], results: Path, progress: Progress
+        self,
+        plan: Plan,
+        subject: Subject,
+        suites: Sequence[Suite],
+        results: Path,
+        progress: Progress,
+        *,
+        executor: Executor | None = None,
+        turns: Turns | None = None,
     ) -> None:
-        """Prepare; nothing is computed before `run`."""
+        """Prepare; nothing is computed before `run`.
+
+        Args:
+            plan: arms, seeds and settings.
+            subject: what arms are made from and suites measure on.
+            suites: what measures.
+            results: results folder.
+            progress: told about every stage.
+            executor: who measures; this process by default.
+            turns: which cells are this process's, where several share the folder; all by default.
+        """
         self.plan, self.subject, self.suites, self.progress = plan, subject, tuple(suites), progress
         self.store = Store(results)
         self.arms = ArmStore(results / "arms")
+        self.bench = Bench(plan, subject, self.arms, self.store, progress)
+        self.executor = executor or LocalExecutor()
+        self.turns = turns or Turns(results, None, progress)
 
-    def run(self) -> Outcome:
-        """Make arms and measure the cells that are missing; rows are on disk when it returns."""
+    @cached_property
+    def maker(self) -> ArmMaker:
+        """Makes the arms, and makes again those that SAELens cannot save."""
         subject = self.subject
+        settings = self.plan.settings
         material = Material(
             subject.train,
             subject.calibration,
@@ -84,10 +91,22 @@ class Runner:
             artefact=subject.artefact,
             model_sha256=subject.site.weights_sha256,
             centred=subject.site.centre,
+            # Its CUDA branches were never run; JumpReLU's sparse step steers L0 in another way.
+            sparse_step=settings.device == "cpu" and settings.architecture in ("topk", "batchtopk"),
         )
-        facts = ArmMaker(self.plan, material, self.arms, self.progress).make()
+        return ArmMaker(self.plan, material, self.arms, self.progress)
+
+    def run(self) -> Outcome:
+        """Make arms and measure the cells that are missing; rows are on disk when it returns.
+
+        Raises:
+            Unfinished: where other processes that share the folder have cells to measure yet.
+        """
+        facts = self._arms()
         cells = list(self.cells())
-        skipped = self._measure_missing(cells)
+        alone = [cell for cell in cells if not isinstance(cell.suite, JointSuite)]
+        skipped = self._measure_missing(self.turns.own(alone))
+        self.turns.finish(self._left(alone, skipped))
         skipped += [skip for suite in self.suites if (skip := self._measure_together(suite, cells))]
         design = make_design(self.plan, self.suites, facts)
         finished = tuple(cell.key for cell in cells if self.store.has(cell.key))
@@ -108,20 +127,24 @@ class Runner:
             for sae in saes:
                 yield self._cell(suite, sae, prints[sae], pool)
 
+    def _arms(self) -> tuple[ArmFacts, ...]:
+        """Make the arms that are missing; of several processes one does, and the others wait."""
+        with self.turns.alone("waiting for another shard that makes the arms"):
+            return self.maker.make()
+
     def _measure_missing(self, cells: Sequence[Cell]) -> list[Skip]:
-        """Measure what is not on disk, cell by cell; of a suite that cannot measure here nothing more is tried."""
-        missing = [cell for cell in cells if not self.store.has(cell.key) and not isinstance(cell.suite, JointSuite)]
-        skipped: dict[str, Skip] = {}
-        self.progress.start(f"measuring {len(missing)} of {len(cells)} cells", len(missing))
-        for done, cell in enumerate(missing, 1):
-            try:
-                if cell.suite.name not in skipped:
-                    self._measure(cell)
-            except NotMeasurable as error:
-                skipped[cell.suite.name] = Skip(what=cell.suite.name, reason=str(error))
-            self.progress.advance(done)
+        """Measure what is not on disk; of a suite that cannot measure here nothing more is tried."""
+        missing = [cell for cell in cells if not self.store.has(cell.key)]
+        who = f"{self.turns.name}{self.executor.name}"
+        self.progress.start(f"{who}measuring {len(missing)} of {len(cells)} cells", len(missing))
+        skipped = self.executor.measure(missing, self.bench)
         self.progress.finish()
-        return list(skipped.values())
+        return skipped
+
+    def _left(self, cells: Sequence[Cell], skipped: Sequence[Skip]) -> int:
+        """How many cells others have to measure yet; those of a suite that cannot measure here never come."""
+        there, never = set(self.store.keys()), {skip.what for skip in skipped}
+        return sum(cell.key not in there and cell.suite.name not in never for cell in cells)
 
     def _measure_together(self, suite: Suite, cells: Sequence[Cell]) -> Skip | None:
         own = tuple(cell for cell in cells if cell.suite is suite)
@@ -158,18 +181,6 @@ class Runner:
         records = {f"{s.arm}/{s.seed}": self.arms.record(s) for s in self.plan.saes()}
         return {n: r["files"].get(WEIGHTS, r["key"]) for n, r in records.items() if r}
 
-    def _measure(self, cell: Cell) -> None:
-        # Every arm gets the same random numbers, whatever else was measured before it: comparisons stay paired.
-        rng = np.random.default_rng(self.plan.settings.seed)
-        site = self.subject.site
-        if cell.reference:
-            rows = cell.suite.measure_reference(cell.reference, site, rng)
-        else:
-            rows = cell.suite.measure(cast("Any", self.arms.load(cell.sae)), site, rng)
-        manifest = {"suite": cell.suite.name, "arm": cell.sae.arm, "seed": cell.sae.seed, "key": cell.key}
-        notes = {"notes": list(cell.suite.notes())} if isinstance(cell.suite, Noting) else {}
-        self.store.write(cell.key, scores_of(cell, rows), manifest | notes)
-
 
 def measured_by(suite: Suite | type[Suite], plan: Plan) -> tuple[ArmSeed, ...]:
     """The SAEs of a plan that a suite measures: one that costs much leaves out the controls that its gate ignores."""
@@ -183,9 +194,3 @@ def measured_by(suite: Suite | type[Suite], plan: Plan) -> tuple[ArmSeed, ...]:
 def is_joint(suite: Suite | type[Suite]) -> bool:
     """Whether a suite sees all SAEs before it measures one."""
     return hasattr(suite, "measure_together")
-
-
-def scores_of(cell: Cell, rows: Sequence[Row]) -> list[Score]:
-    """Put suite, arm and seed on the rows that a suite returned."""
-    name, sae = cell.suite.name, cell.sae
-    return [Score(name, r.metric, r.item, r.cluster, sae.arm, sae.seed, float(r.value)) for r in rows]

@@ -13,9 +13,9 @@ from ..results.files import write_atomically
 from ..results.outcome import Skip
 from ..results.saebench_format import SaebenchSummary, to_json, to_saebench
 from ..results.store import Store
-from .check import locked
 from .errors import UsageError, unknown
 from .library import on_disk
+from .lock import locked
 from .plan import ArmSeed
 from .progress import Progress
 from .record import FILE, SEVERAL, RunRecord, load_record, report_of

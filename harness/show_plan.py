@@ -20,7 +20,7 @@ from .check import Task, find_tasks, results_folder, slug
 from .config import Settings, described
 from .design import make_design
 from .errors import UsageError, unknown
-from .estimate import LOCAL_TOKENS_PER_SECOND, Estimate, estimate, judge_cost, seconds_in_worlds
+from .estimate import LOCAL_TOKENS_PER_SECOND, Estimate, clusters_of, estimate, in_words, judge_cost
 from .judging import asks_judge
 from .measures import SYNTHETIC, site_suites
 from .plan import RESERVED, Plan
@@ -28,6 +28,7 @@ from .power import SuitePower, known_variances, power_of
 from .preregister import Lock, PlannedSuite
 from .profiles import PROFILES
 from .record import FILE, config_hash, identity
+from .speeds import Speeds
 from .synthetic.config import of_check
 from .synthetic.design import MARGIN, METRIC, UNIT, synthetic_design
 from .synthetic.run import synthetic_plan
@@ -56,12 +57,6 @@ class Wish:
 NO_WISH = Wish()
 
 
-def clusters_of(settings: Settings) -> dict[str, int]:
-    """Clusters that each suite of the settings will have."""
-    found = {name: suite_classes()[name].clusters(settings.model_dump()) for name in site_suites(settings)}
-    return found | ({SYNTHETIC: of_check(settings).worlds} if SYNTHETIC in settings.suites else {})
-
-
 def _design(plan: Plan, settings: Settings) -> Design:
     """All comparisons of a check, before any score exists."""
     design = make_design(plan, [suite_classes()[name] for name in site_suites(settings)])
@@ -78,18 +73,11 @@ def _worlds_row(settings: Settings) -> tuple[str, str]:
     return "worlds", f"{own.worlds} {own.world} worlds of {size}; every arm anew: {steps} steps of {own.batch_size}"
 
 
-def _estimated(task: Task) -> tuple[Estimate, dict[str, int]]:
+def estimated(task: Task) -> tuple[Estimate, dict[str, int]]:
+    """What the check of one SAE will take, and the clusters of its suites."""
     clusters = clusters_of(task.settings)
     d_in = task.located.recipe.get("d_in") if task.located else None
-    return estimate(task.plan, clusters, d_in, _seconds_in_worlds(task.settings)), clusters
-
-
-def _seconds_in_worlds(settings: Settings) -> float:
-    if SYNTHETIC not in settings.suites:
-        return 0.0
-    own = of_check(settings)
-    plan = synthetic_plan(own)
-    return seconds_in_worlds(own, len(plan.trained) * own.starts, len(plan.saes()))
+    return estimate(task.plan, clusters, d_in, speeds=Speeds.of_user()), clusters
 
 
 def powers(task: Task, asked: Settings, wish: Wish = NO_WISH) -> dict[str, SuitePower]:
@@ -166,7 +154,7 @@ def plan_as_json(settings: Settings, wish: Wish = NO_WISH) -> str:
 
 
 def _as_data(task: Task, asked: Settings, wish: Wish) -> dict[str, Any]:
-    (cost, clusters), sees = _estimated(task), powers(task, asked, wish)
+    (cost, clusters), sees = estimated(task), powers(task, asked, wish)
     return {
         "sae": task.located.name if task.located else "",
         "settings": task.settings.model_dump(mode="json"),
@@ -177,6 +165,9 @@ def _as_data(task: Task, asked: Settings, wish: Wish) -> dict[str, Any]:
         "tokens": cost.tokens,
         "steps": task.plan.steps,
         "seconds": round(cost.seconds),
+        "seconds_by_stage": {name: round(seconds, 1) for name, seconds in cost.stages.items()},
+        "measured_here": sorted(cost.measured),
+        "bytes": {"results": cost.results_bytes, "cache": cost.cache_bytes},
         "clusters": clusters,
         "judge": asdict(judge_cost(task.plan)) if asks_judge(task.settings) else None,
         "detectable": {name: one.detectable for name, one in sees.items()},
@@ -202,7 +193,7 @@ def _skip_table(skips: tuple[Skip, ...]) -> Table:
 
 
 def _as_table(task: Task, asked: Settings, wish: Wish) -> Table:
-    (cost, clusters), plan, settings = _estimated(task), task.plan, task.settings
+    (cost, clusters), plan, settings = estimated(task), task.plan, task.settings
     design, sees = _design(plan, settings), powers(task, asked, wish)
     name = f" {task.located.name}" if task.located and task.located.name not in asked.target else ""
     title = f"plan: check {asked.target}{name} --profile {settings.profile}"
@@ -231,11 +222,22 @@ def _as_table(task: Task, asked: Settings, wish: Wish) -> Table:
         table.add_row("training", f"{plan.steps} steps of {settings.batch_size} tokens, all arms from one stream")
         table.add_row("tokens read", f"about {cost.tokens:,}")
     table.add_row("cells", f"{cost.cells} (suite x SAE), {len(plan.saes())} SAEs")
-    as_fast = " if its language model is as fast as the demo's" if plan.given else ""
-    table.add_row("time", f"about {cost.seconds / 60:.0f} min on two CPU cores with nothing cached{as_fast}")
+    table.add_row("time", f"about {minutes(cost.seconds)} with nothing cached, {cost.source}{_as_fast(task, cost)}")
+    table.add_row("disk", f"{in_words(cost.results_bytes)} of results, {in_words(cost.cache_bytes)} of cache")
     table.add_row("judge cost", _judge_row(plan))
     table.add_row("results", str(results_folder(asked)))
     return table
+
+
+def _as_fast(task: Task, cost: Estimate) -> str:
+    """The rules of thumb know one language model, that of the demo."""
+    known = task.located is None or "activations" in cost.measured
+    return "" if known else ", if its language model is as fast as the demo's"
+
+
+def minutes(seconds: float) -> str:
+    """A time as people read it: no plan is right to the second."""
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _power_lines(power: SuitePower, suite: SuiteDesign) -> Iterator[str]:

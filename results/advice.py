@@ -31,6 +31,9 @@ UNLIKE_INELIGIBLE = 0.1
 ENOUGH_SEEDS = f"; {RECIPE_SEEDS} can"
 """End of the reason where seeds are all that a recipe's claim lacks."""
 
+UNTOLD = "the assay could not have told"
+"""Why nothing follows from the comparisons of a suite whose gate failed."""
+
 _FOUND = {
     Verdict.WORSE: "is worse than",
     Verdict.EQUIVALENT: "is equivalent to",
@@ -62,6 +65,8 @@ def headline(
 ) -> str:
     """The verdict of a check in one sentence, and that of its recipe in a second one."""
     words = _RECIPE if verdict == "PASS" else _RECIPE | _RECIPE_APART
+    if recipe and not suites and not incomplete:
+        return f"No verdict on {target}: no suite that votes measured the SAE itself.{words[recipe]}"
     return _headline(verdict, suites, target, incomplete) + (words[recipe] if recipe else "")
 
 
@@ -76,7 +81,7 @@ def _headline(verdict: CheckVerdict, suites: Sequence[SuiteResult], target: str,
         return f"No verdict on {target}: not checked: {', '.join(incomplete)}."
     if verdict == "INVALID":
         where = names[Verdict.INVALID] or "no suite was measured"
-        return f"No verdict on {target}: the assay could not have told ({where})."
+        return f"No verdict on {target}: {UNTOLD} ({where})."
     return f"{target} is not yet shown to beat random: undecided in {names[Verdict.INCONCLUSIVE]}."
 
 
@@ -95,7 +100,7 @@ def suite_reason(
         The gate's failures, or the comparisons that decided.
     """
     if failed := [check for check in gate if not check.passed]:
-        return "the assay could not have told: " + "; ".join(f"{check.name}: {check.detail}" for check in failed)
+        return f"{UNTOLD}: " + "; ".join(f"{check.name}: {check.detail}" for check in failed)
     if not required:
         return "no baseline is required, so there is nothing to beat"
     decided = [c for c in required if c.verdict is verdict]

@@ -6,23 +6,11 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
+from .few_seeds import reach_of, too_few_seeds
 from .outcome import ClusterDifference, Comparison, Estimate, Verdict
 from .sampled import incomparable, sampled_estimate
-from .stats import (
-    clusters_needed,
-    crossed_t,
-    d_z,
-    mde,
-    mismatch,
-    paired_t,
-    seeds_needed,
-    sign_flip,
-    superiority,
-    tost,
-    wilcoxon,
-)
+from .stats import crossed_t, d_z, mismatch, paired_t, sign_flip, superiority, tost, wilcoxon
 from .stats.crossed import RECIPE_SEEDS
 from .stats.permutation import N_RESAMPLES
 from .stopped import stopped_estimate
@@ -36,13 +24,6 @@ if TYPE_CHECKING:
     from .design import ArmFacts
     from .stats import ArmScores, Claim
     from .stopped import Steps
-
-
-DF_AT_MOST = {2: 1.0, 3: 6.0}
-"""Degrees of freedom by baseline seeds with which a verdict on given SAEs must hold too; from ENOUGH_SEEDS on any."""
-
-ENOUGH_SEEDS = 4
-"""Baseline seeds from which the interval alone decides: false BEATS are then .057 at most, whatever varies."""
 
 
 def compare(
@@ -86,49 +67,44 @@ def compare(
         given SAE's two or three baseline seeds are too few (`too_few_seeds`), each with the reason.
     """
     claim = claim_of(trained, nested=nested)
-
-    def outcome(verdict: Verdict, estimate: Estimate | None, reason: str) -> Comparison:
-        return Comparison(
-            metric=metric,
-            baseline=arm,
-            required=required,
-            claim=claim,
-            margin=margin,
-            verdict=verdict,
-            estimate=estimate,
-            nested=nested,
-            sampled=mix is not None,
-            anytime=steps is not None,
-            reason=reason,
-        )
-
+    estimate, verdict = None, Verdict.INVALID
     if trained is None or baseline is None:
-        return outcome(Verdict.INVALID, None, f"no scores of {arm if trained else 'the SAE under test'}")
-    if problem := _unpaired(trained, baseline, mix, steps):
-        return outcome(Verdict.INVALID, None, problem)
-    if steps is not None:
-        estimate = stopped_estimate(steps, claim=claim, margin=margin, alpha=alpha)
-    elif mix is None:
-        estimate = estimate_of(
-            trained,
-            baseline,
-            claim=claim,
-            margin=margin,
-            rng=rng,
-            alpha=alpha,
-            n_resamples=n_resamples,
-            nested=nested,
-            trials=trials,
-        )
-    else:
-        estimate = sampled_estimate(trained, baseline, mix, claim=claim, margin=margin, rng=rng, alpha=alpha)
-    if problem := unmatched(facts):
-        return outcome(Verdict.INVALID, estimate, problem)
-    given = claim == "artefact" and not nested and steps is None
+        reason = f"no scores of {arm if trained else 'the SAE under test'}"
+    elif not (reason := _unpaired(trained, baseline, mix, steps)):
+        if steps is not None:
+            estimate = stopped_estimate(steps, claim=claim, margin=margin, alpha=alpha)
+        elif mix is not None:
+            estimate = sampled_estimate(trained, baseline, mix, claim=claim, margin=margin, rng=rng, alpha=alpha)
+        else:
+            options = {"alpha": alpha, "n_resamples": n_resamples, "nested": nested, "trials": trials}
+            estimate = estimate_of(trained, baseline, claim=claim, margin=margin, rng=rng, **options)
+        given = claim == "artefact" and not nested and steps is None
+        unknown = _unknown(estimate, nested=nested) if mix is None else _unknown_sampled(estimate)
+        verdict, reason = _judged(estimate, unmatched(facts), unknown, given=given, margin=margin, alpha=alpha)
+    return Comparison(
+        metric=metric,
+        baseline=arm,
+        required=required,
+        claim=claim,
+        margin=margin,
+        verdict=verdict,
+        estimate=estimate,
+        nested=nested,
+        sampled=mix is not None,
+        anytime=steps is not None,
+        reason=reason,
+    )
+
+
+def _judged(
+    estimate: Estimate, unmatched: str, unknown: str, *, given: bool, margin: float, alpha: float
+) -> tuple[Verdict, str]:
+    """Verdict of two arms that could be paired, and why it is no ordinary one."""
+    if unmatched:
+        return Verdict.INVALID, unmatched
     if problem := too_few_seeds(estimate, margin=margin, alpha=alpha) if given else "":
-        return outcome(Verdict.INCONCLUSIVE, estimate, problem)
-    reason = _unknown(estimate, nested=nested) if mix is None else _unknown_sampled(estimate)
-    return outcome(verdict_of(estimate.lo, estimate.hi, margin=margin), estimate, reason)
+        return Verdict.INCONCLUSIVE, problem
+    return verdict_of(estimate.lo, estimate.hi, margin=margin), unknown
 
 
 def by_cluster(trained: ArmScores | None, baseline: ArmScores | None) -> tuple[ClusterDifference, ...]:
@@ -190,32 +166,6 @@ def unmatched(facts: Iterable[ArmFacts]) -> str:
     return f"unmatched L0: {'; '.join(off)}" if off else ""
 
 
-def too_few_seeds(estimate: Estimate, *, margin: float, alpha: float = 0.05) -> str:
-    """Why two or three baseline seeds carry no verdict on given SAEs; empty where they do.
-
-    Satterthwaite's degrees of freedom take the variance that was found for the true one. That of two seeds may be next
-    to nothing by luck: where seeds add much more to the variance than clusters or latents do, false BEATS come to .084
-    with two and .063 with three, and with DF_AT_MOST to .034 and .060 (benchmarks/few_seeds.py). Two seeds' own single
-    degree of freedom is never too many. A recipe has seeds of its own on the other side, and is within .06 as it is.
-
-    Args:
-        estimate: The comparison in numbers.
-        margin: Equivalence margin delta.
-        alpha: One-sided level.
-    """
-    df, error = DF_AT_MOST.get(estimate.n_baseline), estimate.standard_error
-    if df is None or error is None or estimate.df is None or estimate.df <= df:
-        return ""
-    half = float(stats.t.isf(alpha, df)) * error
-    lo, hi = estimate.difference - half, estimate.difference + half
-    if verdict_of(lo, hi, margin=margin) is verdict_of(estimate.lo, estimate.hi, margin=margin):
-        return ""
-    return (
-        f"{estimate.n_baseline} baseline seeds show too little of how much another would differ: with no more than "
-        f"{df:g} degrees of freedom the interval is {lo:+.4f} to {hi:+.4f}; {ENOUGH_SEEDS} seeds would do"
-    )
-
-
 def estimate_of(
     trained: ArmScores,
     baseline: ArmScores,
@@ -253,7 +203,8 @@ def estimate_of(
         result = paired_t(ours, theirs, alpha=alpha)
     else:
         result = crossed_t(ours, theirs, claim=claim, alpha=alpha, trials=by_trial)
-    parts, known = result.components, result.standard_error is not None and result.df is not None
+    given = claim == "artefact" and not nested
+    reach = reach_of(result, result.components, seeds=len(baseline.seeds), given=given, margin=margin, alpha=alpha)
     return Estimate(
         difference=result.estimate,
         lo=result.lo,
@@ -266,9 +217,9 @@ def estimate_of(
         p_tost=tost(result, margin=margin),
         d_z=d_z(differences),
         superiority=superiority(differences),
-        mde=mde(result.standard_error, result.df, alpha=alpha) if known else None,  # pyright: ignore[reportArgumentType]
-        clusters_needed=clusters_needed(parts, margin=margin, alpha=alpha) if parts else None,
-        seeds_needed=seeds_needed(parts, margin=margin, alpha=alpha) if parts and not nested else None,
+        mde=reach.mde,
+        clusters_needed=reach.clusters_needed,
+        seeds_needed=None if nested else reach.seeds_needed,
         n_clusters=len(differences),
         n_trained=len(trained.seeds),
         n_baseline=len(baseline.seeds),

@@ -20,12 +20,14 @@ class Decision(Frozen):
 
 
 class LockStatus(Frozen):
-    """A plan that was registered before the run."""
+    """A registered plan that a run is held against."""
 
     sha256: str
     """Hash of the registered plan, without the file's layout."""
     departures: tuple[str, ...] = ()
     """Where the run is not what was registered, one line each; empty where it is."""
+    before: bool = True
+    """Whether the run knew the plan before its first score; False where it was only held against it afterwards."""
 
 
 class RunComparison(Frozen):

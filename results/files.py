@@ -22,3 +22,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file that a user named: through a link, which stays one, to what it leads to.
+
+    Raises:
+        OSError: as for `write_atomically`.
+    """
+    write_atomically(Path(os.path.realpath(path)), data)

@@ -29,6 +29,9 @@ MIN_SEEDS = 3
 MIN_STARTS = 2
 """The same where seeds are starts nested in worlds: the variance comes from the worlds."""
 
+OF_THE_SAE = frozenset({"controls", "off_floor"})
+"""Checks that a bad SAE may fail before a sound assay."""
+
 Scores = dict[tuple[str, str], "ArmScores"]
 """Scores of one suite by (metric, arm)."""
 
@@ -86,11 +89,12 @@ def recipe_gate(
 
 
 def vouched(own: Sequence[GateCheck], told: Sequence[GateCheck], *, recipe: str) -> tuple[GateCheck, ...]:
-    """The gate of a given SAE that the comparisons find bad, with the recipe's arm as the assay's positive control.
+    """The gate of a given SAE that the comparisons find WORSE, with the recipe's arm as the assay's positive control.
 
     A given SAE may be so bad that it is on the floor, or that its own broken copies do not lose to it. That says
     nothing against an assay that, in the same run, told SAEs of the recipe from the floor and from broken copies: the
-    SAE is then WORSE, not INVALID. Asked only where the comparisons conclude against the SAE: nothing is passed so.
+    SAE is then WORSE, not INVALID. Asked only where the comparisons find it WORSE: nothing is passed so, and an SAE on
+    the floor is never called equivalent (METHOD section 4).
 
     Args:
         own: The gate of the given SAE.
@@ -102,12 +106,14 @@ def vouched(own: Sequence[GateCheck], told: Sequence[GateCheck], *, recipe: str)
         nothing but the SAE's own quality failed.
     """
     failed = {check.name for check in own if not check.passed}
-    if not failed <= {"controls", "off_floor"} or not all(check.passed for check in told):
+    if not failed <= OF_THE_SAE or not all(check.passed for check in told):
         return tuple(own)
-    return tuple(
-        mine if mine.passed else other.model_copy(update={"detail": f"{mine.detail}; but {other.detail} ({recipe})"})
-        for mine, other in zip(own, told, strict=True)
-    )
+    return tuple(mine if mine.passed else _answered(mine, other, recipe) for mine, other in zip(own, told, strict=True))
+
+
+def _answered(own: GateCheck, told: GateCheck, recipe: str) -> GateCheck:
+    detail = f"answered by the recipe ({recipe}): {told.detail}; the SAE itself fails: {own.detail}"
+    return told.model_copy(update={"detail": detail})
 
 
 def find(arms: Mapping[str, ArmScores], name: str) -> ArmScores | None:

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .comparison import Verdict
 from .decision import Decision
+from .regression import what_speaks_against
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .decision import Action, LockStatus, RunComparison
+    from .outcome import Skip
     from .verdict import CheckVerdict
 
 Response = Literal["fail", "warn"]
+
+UNMET = "policy.baselines requires it, but nothing was judged against it"
+"""Why an arm is among what was not measured, where a policy asks for it and it does not exist for the architecture."""
 
 
 class Policy(BaseModel):
@@ -38,7 +42,7 @@ class Policy(BaseModel):
     on_invalid: Response = "fail"
     """What follows from INVALID or incomplete (exit code 4 either way)."""
     on_regression: Response = "fail"
-    """What follows where a suite is WORSE than in the run named by --baseline-run."""
+    """What follows where a suite is not shown to be no worse than in the run named by --baseline-run."""
     lock: str = ""
     """File of the registered plan (`plan --lock`); empty for none."""
     require_lock: bool = False
@@ -60,6 +64,7 @@ def decide(
     lock: LockStatus | None = None,
     since: RunComparison | None = None,
     voting: Sequence[str] | None = None,
+    skipped: Sequence[Skip] = (),
 ) -> Decision:
     """What a gate should do.
 
@@ -69,6 +74,7 @@ def decide(
         lock: The registered plan and where the run departed from it; None where there is none.
         since: Comparison with an earlier run; None without one.
         voting: Labels of the suites whose getting worse counts; all of them where it is None.
+        skipped: What was not measured; an arm that the policy requires is at least a warning.
 
     Returns:
         The severest of what follows from each of them, with a line for each. FAIL is always `fail`.
@@ -77,6 +83,7 @@ def decide(
         *_from_verdict(policy, verdict),
         *_from_regression(policy, since, voting),
         *_from_lock(policy, lock),
+        *_from_left_out(skipped),
     ]
     return Decision(action=_severest([action for action, _ in found]), reasons=tuple(reason for _, reason in found))
 
@@ -98,18 +105,23 @@ def _from_verdict(policy: Policy, verdict: CheckVerdict) -> list[tuple[Action, s
 def _from_regression(
     policy: Policy, since: RunComparison | None, voting: Sequence[str] | None
 ) -> list[tuple[Action, str]]:
-    worse = [
-        one.suite
-        for one in (since.comparisons if since else ())
-        if one.comparison.verdict is Verdict.WORSE and (voting is None or one.suite in voting)
-    ]
-    if since is None or not worse:
+    """Whatever leaves open that a voting suite got worse, a comparison that could not be made among it."""
+    if since is None:
         return []
-    return [(policy.on_regression, f"worse than {since.theirs} in {', '.join(worse)}")]
+    counting = [each for each in since.comparisons if voting is None or each.suite in voting]
+    return [(policy.on_regression, line) for line in what_speaks_against(counting, since.theirs)]
 
 
 def _from_lock(policy: Policy, lock: LockStatus | None) -> list[tuple[Action, str]]:
     action: Action = "fail" if policy.require_lock else "warn"
-    if lock is None:
-        return [(action, "no plan was registered before the run")] if policy.require_lock else []
-    return [(action, f"departed from the registered plan: {line}") for line in lock.departures]
+    late = "" if lock is None else "; it was held against one only afterwards"
+    found: list[tuple[Action, str]] = []
+    if policy.require_lock and (lock is None or not lock.before):
+        found = [(action, f"no plan was registered before the run{late}")]
+    departures = lock.departures if lock else ()
+    return [*found, *((action, f"departed from the registered plan: {line}") for line in departures)]
+
+
+def _from_left_out(skipped: Sequence[Skip]) -> list[tuple[Action, str]]:
+    """Arms that the policy requires and that were never judged against: no PASS without a word."""
+    return [("warn", f"{skip.what}: {skip.reason}") for skip in skipped if skip.reason == UNMET]

@@ -10,8 +10,9 @@ from zlib import crc32
 import numpy as np
 
 from .decision import RunComparison, SuiteComparison
-from .gate import find, run_gate
-from .outcome import Comparison, GateCheck, Verdict
+from .gate import OF_THE_SAE, find, run_gate
+from .outcome import Comparison, Verdict
+from .regression import code_of
 from .sampled import ALIVE, UNREAD, mix_of
 from .sampled_gate import sampled_gate
 from .stats import arm_scores, mismatch, stratified
@@ -20,15 +21,12 @@ from .stopped import STEP
 from .two_saes import compare_saes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
 
     from .design import Design, SuiteDesign
     from .gate import Scores
-
-JUDGED = ("judge", "complete")
-"""Gate checks that are about what happened in one run, not about what its assay can tell."""
 
 L0_APART = 0.05
 """Relative difference of L0 above which a reader is told of it."""
@@ -86,71 +84,73 @@ def compare_runs(
     found: list[SuiteComparison] = []
     left_out, remarks = list(skipped), list(notes)
     for mine, other in pairs:
-        both = {suite.suite: suite for suite in other.design.suites}
-        for suite in mine.design.suites:
-            if suite.suite not in both or (suites and suite.suite not in suites):
-                continue
-            one = _suite(mine, other, suite, both[suite.suite], seed=seed, n_resamples=n_resamples)
+        for suite, twin in _shared(mine, other, suites):
+            one = _suite(mine, other, suite, twin, seed=seed, n_resamples=n_resamples)
             if isinstance(one, str):
                 left_out.append(f"{_label(mine, suite)}: {one}")
             else:
                 found.append(SuiteComparison(suite=_label(mine, suite), comparison=one))
+            remarks += _margin_note(mine, other, suite, twin)
         left_out += _only_one(mine, other, suites)
         remarks += _l0_note(mine, other)
+    remarks = dict.fromkeys(remarks)
     return RunComparison(
-        ours=ours, theirs=theirs, comparisons=tuple(found), skipped=tuple(left_out), notes=tuple(dict.fromkeys(remarks))
+        ours=ours, theirs=theirs, comparisons=tuple(found), skipped=tuple(left_out), notes=tuple(remarks)
     )
 
 
 def exit_code_of(found: RunComparison) -> Literal[0, 1, 3, 4]:
-    """1 where a suite is WORSE; 4 where one is INVALID or none could be paired; 3 where one may be worse by the margin.
-
-    0 otherwise: every 90 % interval lies above minus the margin. So an interval that reaches beyond +margin but not
-    beyond −margin, INCONCLUSIVE as a difference, is still not worse.
-    """
-    compared = [each.comparison for each in found.comparisons]
-    verdicts = [one.verdict for one in compared]
-    if Verdict.WORSE in verdicts:
-        return 1
-    if not verdicts or Verdict.INVALID in verdicts:
-        return 4
-    return 0 if all(_not_worse(one) for one in compared) else 3
+    """What `regression.code_of` says of all suites that were compared."""
+    return code_of(found.comparisons)
 
 
-def _not_worse(one: Comparison) -> bool:
-    lo = one.estimate.lo if one.estimate else None
-    return lo is not None and lo > -one.margin
+def _shared(mine: RunScores, other: RunScores, suites: Collection[str]) -> Iterator[tuple[SuiteDesign, SuiteDesign]]:
+    """Every suite that both runs have and that is asked for, as ours and as theirs."""
+    theirs = {suite.suite: suite for suite in other.design.suites}
+    for suite in mine.design.suites:
+        if suite.suite in theirs and (not suites or suite.suite in suites):
+            yield suite, theirs[suite.suite]
 
 
 def _suite(
     mine: RunScores, other: RunScores, suite: SuiteDesign, theirs: SuiteDesign, *, seed: int, n_resamples: int
 ) -> Comparison | str:
     """One suite; a sentence where it cannot be compared."""
-    if suite.metric != theirs.metric:
-        return f"its primary metric is {suite.metric} in {mine.name} and {theirs.metric} in {other.name}"
     tables = [_tables(run, each) for run, each in ((mine, suite), (other, theirs))]
-    arms = [each.get((suite.metric, run.design.trained)) for each, run in zip(tables, (mine, other), strict=True)]
-    for arm, run in zip(arms, (mine, other), strict=True):
-        if arm is None:
-            return f"no scores of the SAE under test in {run.name}"
-    if any((STEP, run.design.trained) in each for each, run in zip(tables, (mine, other), strict=True)):
-        return "the judge was asked step by step, and steps were drawn for the arms of their own run"
-    _same_references(tables, mine, other, suite)
-    ours, others = (replace(arm, arm=run.name) for arm, run in zip(arms, (mine, other), strict=True) if arm is not None)
+    if problem := _incomparable(mine, other, suite, theirs, tables):
+        return problem
+    judged = replace(suite, margin=min(suite.margin, theirs.margin))
+    _same_references(tables, mine, other, judged)
+    arms = [each[suite.metric, run.design.trained] for each, run in zip(tables, (mine, other), strict=True)]
     comparison = compare_saes(
-        ours,
-        others,
-        suite,
+        replace(arms[0], arm=mine.name),
+        replace(arms[1], arm=other.name),
+        judged,
         name=other.name,
         rng=np.random.default_rng([seed, crc32(suite.suite.encode())]),
         mix=mix_of(tables[0].get((ALIVE, mine.design.trained))) if suite.sampled else None,
         alpha=mine.design.alpha,
         n_resamples=n_resamples,
     )
-    gates = [_gate(each, run) for each, run in zip(tables, ((mine, suite), (other, theirs)), strict=True)]
-    if problem := _assay_problem(gates, (mine.name, other.name)):
+    failed = [_failures(each, run, of) for each, run, of in zip(tables, (mine, other), (suite, theirs), strict=True)]
+    if problem := _assay_problem(failed, (mine.name, other.name)):
         return comparison.model_copy(update={"verdict": Verdict.INVALID, "reason": problem})
     return comparison
+
+
+def _incomparable(
+    mine: RunScores, other: RunScores, suite: SuiteDesign, theirs: SuiteDesign, tables: Sequence[Scores]
+) -> str:
+    """Why two runs of a suite cannot be paired; empty where they can."""
+    if suite.metric != theirs.metric:
+        return f"its primary metric is {suite.metric} in {mine.name} and {theirs.metric} in {other.name}"
+    both = list(zip(tables, (mine, other), strict=True))
+    for each, run in both:
+        if (suite.metric, run.design.trained) not in each:
+            return f"no scores of the SAE under test in {run.name}"
+    if any((STEP, run.design.trained) in each for each, run in both):
+        return "the judge was asked step by step, and steps were drawn for the arms of their own run"
+    return ""
 
 
 def _tables(run: RunScores, suite: SuiteDesign) -> Scores:
@@ -163,26 +163,55 @@ def _tables(run: RunScores, suite: SuiteDesign) -> Scores:
     return {key: stratified(table) for key, table in tables.items()} if suite.strata else tables
 
 
-def _gate(tables: Scores, run: tuple[RunScores, SuiteDesign]) -> tuple[GateCheck, ...]:
-    ask = sampled_gate if run[1].sampled else run_gate
-    return ask(tables, run[1], trained=run[0].design.trained, alpha=run[0].design.alpha)
+@dataclass(frozen=True)
+class _Failures:
+    """What failed in the gate of one run, check by check with its line."""
+
+    of_assay: Mapping[str, str]
+    """What was broken in that run, whatever its SAE is worth."""
+    of_sae: Mapping[str, str]
+    """What a bad SAE fails before a sound assay: it is on the floor, or its own broken copies do not lose to it."""
 
 
-def _assay_problem(gates: Sequence[Sequence[GateCheck]], names: Sequence[str]) -> str:
+def _failures(tables: Scores, run: RunScores, suite: SuiteDesign) -> _Failures:
+    failed = _failed(tables, run, suite)
+    forgiven = OF_THE_SAE if _asked(tables, suite) else frozenset()
+    if suite.must_equal and "controls" in failed and "controls" in _failed(tables, run, replace(suite, must_lose=())):
+        forgiven -= {"controls"}  # a control that must change nothing did: no SAE is to blame for that
+    return _Failures(
+        {name: line for name, line in failed.items() if name not in forgiven},
+        {name: line for name, line in failed.items() if name in forgiven},
+    )
+
+
+def _failed(tables: Scores, run: RunScores, suite: SuiteDesign) -> dict[str, str]:
+    ask = sampled_gate if suite.sampled else run_gate
+    gate = ask(tables, suite, trained=run.design.trained, alpha=run.design.alpha)
+    return {check.name: check.detail for check in gate if not check.passed}
+
+
+def _asked(tables: Scores, suite: SuiteDesign) -> bool:
+    """Whether there is what the SAE has to be above; a question that was not put is no fault of the SAE."""
+    losing_in = suite.control_metric or suite.metric
+    arms = {arm: table for (metric, arm), table in tables.items() if metric == suite.metric}
+    controls = bool(suite.must_lose or suite.must_equal)
+    return controls and find(arms, suite.chance) is not None and all((losing_in, a) in tables for a in suite.must_lose)
+
+
+def _assay_problem(failed: Sequence[_Failures], names: Sequence[str]) -> str:
     """Why the assay could not have told two SAEs apart; empty where it could.
 
-    Both runs have the same assay: where it passes in one of them it can tell, and an SAE that fails it in the other
-    has become bad, which is the finding. What a judge did, it did in one run.
+    What was broken in a run (range, seeds, a control that must change nothing, a judge) was broken for its SAE. But an
+    SAE that fails the gate itself where the other one passes has become bad, which is the finding; where neither
+    passes nobody was told from anything.
     """
-    failed = [{check.name: check.detail for check in gate if not check.passed} for gate in gates]
     for each, name in zip(failed, names, strict=True):
-        for check in JUDGED:
-            if check in each:
-                return f"assay gate in {name}: {check}: {each[check]}"
-    if not all(failed):
+        for check, line in each.of_assay.items():
+            return f"assay gate in {name}: {check}: {line}"
+    if not all(each.of_sae for each in failed):
         return ""
-    check, detail = next(iter(failed[0].items()))
-    return f"assay gate, in both runs; in {names[0]}: {check}: {detail}"
+    check, line = next(iter(failed[0].of_sae.items()))
+    return f"assay gate, in both runs; in {names[0]}: {check}: {line}"
 
 
 def _same_references(tables: Sequence[Scores], mine: RunScores, other: RunScores, suite: SuiteDesign) -> None:
@@ -218,6 +247,14 @@ def _only_one(mine: RunScores, other: RunScores, suites: Collection[str]) -> lis
             if suite.suite not in known and (not suites or suite.suite in suites)
         ]
     return lines
+
+
+def _margin_note(mine: RunScores, other: RunScores, suite: SuiteDesign, theirs: SuiteDesign) -> list[str]:
+    """A line where the runs were judged by different margins."""
+    if suite.margin == theirs.margin:
+        return []
+    both = f"{suite.margin:g} in {mine.name} and {theirs.margin:g} in {other.name}"
+    return [f"{_label(mine, suite)}: margin is {both}; compared by the smaller"]
 
 
 def _l0_note(mine: RunScores, other: RunScores) -> list[str]:

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from .few_seeds import reach_of
 from .outcome import Estimate
 from .stats import (
     ArmScores,
-    clusters_needed,
     common_weights,
     label_permutation,
-    mde,
     rank_superiority,
-    seeds_needed,
     standardise,
     tost,
     two_sample,
@@ -116,7 +114,8 @@ def sampled_estimate(
     """
     ours, theirs = means((trained, baseline), mix)
     result = two_sample(ours, theirs, claim=claim, alpha=alpha)
-    sides, known = result.sides, result.standard_error is not None and result.df is not None
+    given = claim == "artefact"
+    reach = reach_of(result, result.sides, seeds=len(theirs), given=given, margin=margin, alpha=alpha)
     chance, p_rank = _superiority(trained, baseline, mix)
     return Estimate(
         difference=result.estimate,
@@ -131,9 +130,7 @@ def sampled_estimate(
         d_z=None,
         superiority=chance,
         p_superiority=p_rank,
-        mde=mde(result.standard_error, result.df, alpha=alpha) if known else None,  # pyright: ignore[reportArgumentType]
-        clusters_needed=clusters_needed(sides, margin=margin, alpha=alpha) if sides else None,
-        seeds_needed=seeds_needed(sides, margin=margin, alpha=alpha) if sides else None,
+        **reach._asdict(),
         n_clusters=round(float(np.mean([sae.latents for sae in (*ours, *theirs)]))),
         n_trained=len(ours),
         n_baseline=len(theirs),

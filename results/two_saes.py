@@ -50,31 +50,27 @@ def compare_saes(
         n_resamples: Sign patterns of the sign-flip test.
     """
     few = (len(ours.clusters) if suite.nested else min(len(ours.seeds), len(theirs.seeds))) < RECIPE_SEEDS
-
-    def outcome(verdict: Verdict, estimate: Estimate | None, reason: str) -> Comparison:
-        return Comparison(
-            metric=suite.metric,
-            baseline=name,
-            required=True,
-            claim="artefact" if few else claim_of(ours, nested=suite.nested),
-            margin=suite.margin,
-            verdict=verdict,
-            estimate=estimate,
-            nested=suite.nested,
-            sampled=mix is not None,
-            reason=reason,
-            clusters=by_cluster(ours, theirs) if mix is None and estimate else (),
-        )
-
-    problem = mismatch(ours, theirs) if mix is None else incomparable(ours, theirs, mix)
-    if problem:
-        return outcome(Verdict.INVALID, None, problem)
-    if mix is not None:
-        estimate = _sampled(ours, theirs, mix, few=few, margin=suite.margin, rng=rng, alpha=alpha)
-    else:
-        estimate = _paired(ours, theirs, suite, few=few, rng=rng, alpha=alpha, n_resamples=n_resamples)
-    reason = "" if estimate.lo is not None else _unknown(suite)
-    return outcome(verdict_of(estimate.lo, estimate.hi, margin=suite.margin), estimate, reason)
+    estimate, verdict = None, Verdict.INVALID
+    if not (reason := mismatch(ours, theirs) if mix is None else incomparable(ours, theirs, mix)):
+        if mix is not None:
+            estimate = _sampled(ours, theirs, mix, few=few, margin=suite.margin, rng=rng, alpha=alpha)
+        else:
+            estimate = _paired(ours, theirs, suite, few=few, rng=rng, alpha=alpha, n_resamples=n_resamples)
+        reason = "" if estimate.lo is not None else _unknown(suite)
+        verdict = verdict_of(estimate.lo, estimate.hi, margin=suite.margin)
+    return Comparison(
+        metric=suite.metric,
+        baseline=name,
+        required=True,
+        claim="artefact" if few else claim_of(ours, nested=suite.nested),
+        margin=suite.margin,
+        verdict=verdict,
+        estimate=estimate,
+        nested=suite.nested,
+        sampled=mix is not None,
+        reason=reason,
+        clusters=by_cluster(ours, theirs) if mix is None and estimate else (),
+    )
 
 
 def _paired(

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import venv
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,19 @@ def test_no_name_in_the_log_is_obeyed(runner):
     assert not any(line.startswith("::error") for line in commands(done.stdout))
 
 
+@pytest.mark.parametrize("config", ["", "gates/sae.toml"])
+def test_a_finished_run_is_judged_by_the_policy_of_the_repository(runner, config):
+    """A results folder that came from elsewhere may say what it likes of what follows from INVALID."""
+    finished_run(runner.work / "r", 0.7, policy=Policy(on_invalid="warn"), ceiling="nothing")
+    assert runner(mode="report", results="r").returncode == 0
+    path = runner.work / (config or "sae-sanity.toml")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("[policy]\nrequire_lock = true\n")
+    assert runner(mode="report", results="r", config=config).returncode == 4
+    assert runner.outputs()["decision"] == "fail"
+    assert f"judged by the policy of {config or path.name}" in runner.summary().replace("\\", "")
+
+
 def test_each_use_in_a_job_has_a_report_of_its_own(runner):
     finished_run(runner.work / "r", 0.7)
     places = [(runner(mode="report", results="r"), runner.outputs()["report"])[1] for _ in range(2)]
@@ -281,6 +295,23 @@ def test_the_cache_holds_the_results_and_the_cache_of_sae_sanity(runner):
 def test_none_installs_nothing(runner):
     done = runner("install", package="none")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_pip_in_the_workspace_is_not_run(runner):
+    """An environment without pip: whatever pip answers here is the file of the checkout."""
+    venv.create(runner.place / "venv", with_pip=False, symlinks=True)
+    for name in ("pip.py", "json.py"):
+        (runner.work / name).write_text(f"open({name + '.ran'!r}, 'w').close()")
+    path = f"{runner.place}/venv/bin{os.pathsep}{os.environ['PATH']}"
+    for target, package in (("x", "anything"), ("demo", "anything"), ("x", "")):
+        done = runner("install", target=target, package=package, and_={"PATH": path})
+        assert done.returncode != 0
+        assert "No module named pip" in done.stderr
+    assert not list(runner.work.glob("*.ran"))
+
+
+def test_python_is_never_started_with_the_workspace_on_its_path():
+    assert set(re.findall(r"python3 (-\w+)", SCRIPT.read_text(encoding="utf-8"))) == {"-I"}
 
 
 @pytest.mark.parametrize("step", ["", "gate"])

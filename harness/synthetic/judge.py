@@ -13,9 +13,11 @@ from ...results.outcome import CheckReport, Manifest, Skip
 from ...results.store import Store, content_key
 from ...suites.synthetic import expected_max_cosine
 from ..design import left_out_nulls
+from ..estimate import expected_in_worlds
 from ..lock import locked
 from ..progress import Progress
 from ..record import RULE_VERSION, RunRecord, WorldFacts, save_record, single_report, versions
+from ..timing import timed
 from .config import PRESETS, SyntheticSettings, check_rates
 from .design import MARGIN, METRIC, synthetic_design
 from .memory import refuse_what_does_not_fit
@@ -43,8 +45,8 @@ def run_synthetic(
     plan = refuse_what_cannot_run(settings)
     folder = folder or default_folder(settings)
     Store(folder).claim(config_hash(settings), identity(settings))
-    with locked(folder):
-        measured = SyntheticRunner(settings, folder, progress, watch).run()
+    with locked(folder), timed(progress, expected_in_worlds(settings)) as told:
+        measured = SyntheticRunner(settings, folder, told, watch).run()
     record = record_of(settings, plan, measured, folder)
     save_record(folder, record)
     return single_report(folder, record)

@@ -7,6 +7,8 @@ import unicodedata
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
+from .public import public_name
+
 if TYPE_CHECKING:
     from ..outcome import CheckReport
     from ..verdict import CheckVerdict
@@ -36,18 +38,28 @@ WORDS: dict[CheckVerdict, Words] = {
 }
 
 
+STOPPED = Words("stopped by policy", 97, "b71c1c")
+"""What a badge says of a PASS that the policy does not let through."""
+
+
+def words_of(report: CheckReport) -> Words:
+    """What a badge says of a report."""
+    stopped = report.verdict == "PASS" and report.decision.action == "fail"
+    return STOPPED if stopped else WORDS[report.verdict]
+
+
 def endpoint_json(report: CheckReport) -> str:
     """What shields.io's endpoint badge reads (schema version 1), with a newline."""
-    words = WORDS[report.verdict]
+    words = words_of(report)
     fields = {"schemaVersion": 1, "label": LABEL, "message": words.message, "color": words.color}
     return json.dumps(fields, indent=2) + "\n"
 
 
 def svg(report: CheckReport) -> str:
     """The badge as SVG: nothing is fetched, and a screen reader hears what was checked and what came out."""
-    words = WORDS[report.verdict]
+    words = words_of(report)
     left, right = (width + 2 * PADDING for width in (LABEL_WIDTH, words.width))
-    title = escape(_printable(f"{LABEL}: {report.target} {_sentence(words.message)}"))
+    title = escape(_printable(f"{LABEL}: {public_name(report.target)} {_sentence(words)}"))
     return f"""\
 <svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="{HEIGHT}" role="img" aria-label="{title}">
   <title>{title}</title>
@@ -68,12 +80,12 @@ def _text(text: str, middle: float, width: int) -> str:
     return f'<text x="{middle:g}" y="14" textLength="{width - 2 * PADDING}">{escape(text)}</text>'
 
 
-def _sentence(message: str) -> str:
-    return (
-        message
-        if message.endswith("random")
-        else f"has {'no' if message == 'no verdict' else 'an inconclusive'} verdict"
-    )
+def _sentence(words: Words) -> str:
+    if words is STOPPED:
+        return "beats random, but is stopped by its policy"
+    if words.message.endswith("random"):
+        return words.message
+    return f"has {'no' if words is WORDS['INVALID'] else 'an inconclusive'} verdict"
 
 
 def _printable(text: str) -> str:

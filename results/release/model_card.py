@@ -14,6 +14,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, cast
 
 from ..outcome import Verdict
+from ..report.panels import deciding
+from .public import public
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +40,9 @@ CLAIMS = {
 }
 """What the block claims for each verdict."""
 
+STOPPED = "The policy asks for more, and stops it all the same; its reasons are below."
+"""What follows the claim of a PASS that the policy does not let through."""
+
 _MARKDOWN = re.compile(r"([\\`*_\[\]#|~])")
 
 
@@ -53,9 +58,12 @@ def with_block(card: str, report: CheckReport) -> str:
 
     Raises:
         ValueError: If the card's metadata cannot be read, or only one of the two markers is there.
+
+    A folder of this machine is named by the last part of its path (`release.public`).
     """
     from huggingface_hub import ModelCard, ModelCardData
 
+    report = public(report)
     text = _placed(card, block(report))
     results = eval_results(report)
     metadata = _metadata(card)
@@ -96,6 +104,7 @@ def _one_model(metadata: str) -> None:
 
 def block(report: CheckReport) -> str:
     """The block in Markdown, markers included."""
+    report = public(report)
     suites = [line for suite in report.suites for line in _suite_row(suite)]
     manifest = report.manifest
     found = [f"{name} {manifest.versions[name]}" for name in ("sae-sanity", "torch") if name in manifest.versions]
@@ -103,7 +112,7 @@ def block(report: CheckReport) -> str:
         BEGIN,
         "## Does it beat random?",
         "",
-        f"**{report.verdict}.** {CLAIMS[report.verdict]}",
+        _claim(report),
         "",
         _escaped(report.headline),
         "",
@@ -119,6 +128,13 @@ def block(report: CheckReport) -> str:
         END,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _claim(report: CheckReport) -> str:
+    """The verdict and what it claims; a PASS that the policy stops is not said without that."""
+    if report.verdict == "PASS" and report.decision.action == "fail":
+        return f"**PASS, but stopped by the policy.** {CLAIMS['PASS']} {STOPPED}"
+    return f"**{report.verdict}.** {CLAIMS[report.verdict]}"
 
 
 def eval_results(report: CheckReport) -> list[EvalResult]:
@@ -163,25 +179,17 @@ def _placed(card: str, made: str) -> str:
 
 
 def _table(rows: Sequence[str]) -> list[str]:
-    head = "| suite | verdict | metric | this SAE | hardest baseline | difference [90 % interval] |"
+    head = "| suite | verdict | metric | this SAE | decided by | difference [90 % interval] |"
     return [head, "|---|---|---|---:|---|---:|", *rows, ""] if rows else []
 
 
 def _suite_row(suite: SuiteResult) -> list[str]:
     """A row of the table; without figures where the assay could not tell."""
-    score, hardest = "–", None
+    score, one = "–", deciding(suite)
     if suite.verdict is not Verdict.INVALID:
         score = next((f"{arm.score:.3f}" for arm in suite.arms if arm.role == "trained"), "–")
-        hardest = _hardest([one for one in suite.comparisons if one.required])
-    baseline = hardest.baseline if hardest else "–"
-    cells = [suite.label, suite.verdict.value, suite.metric, score, baseline, _interval(hardest)]
+    cells = [suite.label, suite.verdict.value, suite.metric, score, one.baseline if one else "–", _interval(one)]
     return [f"| {' | '.join(map(_escaped, cells))} |"]
-
-
-def _hardest(required: Sequence[Comparison]) -> Comparison | None:
-    """The required baseline by which the SAE is least ahead: no other one is harder, so none is hidden."""
-    known = [one for one in required if one.estimate is not None]
-    return min(known, key=lambda one: one.estimate.difference if one.estimate else 0.0, default=None)
 
 
 def _interval(one: Comparison | None) -> str:
@@ -197,10 +205,8 @@ def _about(report: CheckReport) -> str:
 
 
 def _command(command: str) -> str:
-    """The command without the results folder, which is one of this machine."""
-    words = shlex.split(_plain(command))
-    kept = [w for i, w in enumerate(words) if w != "--results" and (i == 0 or words[i - 1] != "--results")]
-    return shlex.join(kept)
+    """On one line, with no comment in it that could end the block: `''` is nothing between quotes of a shell."""
+    return shlex.join(shlex.split(_plain(command))).replace("<!--", "<''!--")
 
 
 def _plain(text: str) -> str:

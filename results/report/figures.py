@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from ..files import write_atomically
+from ..files import write_output
 from .figure_style import REFERENCE, REFERENCE_LINES, Style, draw_point, label, new_figure, style_of, styled
 from .look import visible
 from .synthetic import share
@@ -51,7 +51,7 @@ def save_figures(detail: SyntheticDetail, stem: Path, formats: Sequence[str] = (
             figure = make(detail)
             for kind in formats if figure else ():
                 path = stem.with_name(f"{stem.name}-{name}.{kind}")
-                write_atomically(path, _bytes_of(figure, kind))  # pyright: ignore[reportArgumentType]
+                write_output(path, _bytes_of(figure, kind))  # pyright: ignore[reportArgumentType]
                 written.append(path)
     return written
 

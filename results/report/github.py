@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..outcome import Verdict
+from ..run_comparison import exit_code_of
 from .look import visible
 from .words import decision_words, required_of, sentence, verdict_words
 
@@ -67,10 +68,10 @@ def _suite_lines(suite: SuiteResult) -> Iterator[str]:
 
 
 def _since(since: RunComparison, level: str) -> str:
-    worse = any(one.comparison.verdict is Verdict.WORSE for one in since.comparisons)
+    held = exit_code_of(since) == 0
     lines = [f"{one.suite}: {sentence(one.comparison)}" for one in since.comparisons]
     title = f"{since.ours} minus {since.theirs}"
-    return annotation(level if worse else "notice", title, [*lines, *since.skipped, *since.notes])
+    return annotation("notice" if held else level, title, [*lines, *since.skipped, *since.notes])
 
 
 def _data(text: str) -> str:

@@ -13,7 +13,7 @@ from .html.ladder import FLAG, MORE_RUNGS
 from .html.page import WORDS, page_of
 from .look import visible
 from .numbers import short_hash
-from .words import RELATIVE, SHOWN_ONLY
+from .words import RELATIVE, SHOWN_ONLY, plan_words
 
 if TYPE_CHECKING:
     from ..outcome import CheckReport
@@ -49,6 +49,7 @@ def _environment() -> Environment:
         "FLAG": FLAG,
         "SHOWN_ONLY": SHOWN_ONLY,
         "RELATIVE": RELATIVE,
+        "plan_words": plan_words,
     }
     made.filters |= {"verdict_class": verdict_class, "short_hash": short_hash}
     return made

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..outcome import Verdict
+from ..run_comparison import exit_code_of
 from .look import visible
 from .panels import gate_words
 from .words import SHOWN_ONLY, decision_words, figures, required_of, sentence
@@ -19,6 +20,7 @@ from .words import SHOWN_ONLY, decision_words, figures, required_of, sentence
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from ..decision import RunComparison, SuiteComparison
     from ..outcome import CheckReport, Comparison, SuiteResult
 
 Status = Literal["passed", "failure", "error", "skipped"]
@@ -85,18 +87,26 @@ def _check_cases(report: CheckReport, soft: bool) -> Iterator[Case]:
 
 
 def _since_cases(report: CheckReport, soft: bool) -> Iterator[Case]:
+    if report.since is None:
+        return
     shown = {suite.label for suite in report.suites if not suite.votes}
-    for one in report.since.comparisons if report.since else ():
-        bad = one.comparison.verdict is Verdict.WORSE
-        status: Status = "passed" if not bad else "skipped" if soft or one.suite in shown else "failure"
+    for one in report.since.comparisons:
         name = f"{one.suite}: not worse than {one.comparison.baseline}"
-        yield Case(name, status, one.comparison.verdict, sentence(one.comparison), _properties(one.comparison))
+        told = one.comparison.verdict, sentence(one.comparison), _properties(one.comparison)
+        case = Case(name, _since_status(report.since, one), *told)
+        yield _lenient(case, votes=one.suite not in shown, soft=soft)
+
+
+def _since_status(since: RunComparison, one: SuiteComparison) -> Status:
+    """Passed only where it was shown to be not worse: no verdict and too little data show nothing."""
+    code = exit_code_of(since.model_copy(update={"comparisons": (one,)}))
+    return "passed" if code == 0 else "error" if code == 4 else "failure"
 
 
 def _suite_cases(suite: SuiteResult, soft: bool) -> Iterator[Case]:
     told = all(check.passed for check in suite.gate)
     for case in (_gate_case(suite, told), *(_comparison_case(one, told) for one in required_of(suite))):
-        yield _lenient(case, suite, soft)
+        yield _lenient(case, votes=suite.votes, soft=soft)
 
 
 def _gate_case(suite: SuiteResult, told: bool) -> Case:
@@ -118,11 +128,11 @@ def _comparison_case(one: Comparison, told: bool) -> Case:
     return Case(name, status, one.verdict, sentence(one), properties)
 
 
-def _lenient(case: Case, suite: SuiteResult, soft: bool) -> Case:
+def _lenient(case: Case, *, votes: bool, soft: bool) -> Case:
     """The case as skipped where the policy does not stop for it."""
-    if case.status == "passed" or (suite.votes and not soft):
+    if case.status == "passed" or (votes and not soft):
         return case
-    why = "the policy only warns" if suite.votes else SHOWN_ONLY
+    why = "the policy only warns" if votes else SHOWN_ONLY
     return Case(case.name, "skipped", case.kind, f"{case.message} ({why})", case.properties)
 
 

@@ -10,7 +10,7 @@ from .markdown_text import block, code, html_text, text
 from .numbers import decimals_for, short_hash
 from .panels import CLAIMS, QUESTIONS, gate_words
 from .tables import arm_columns, evidence_columns, exploratory_columns, suite_decimals
-from .words import RELATIVE, SHOWN_ONLY, decision_words, margin_words, p_words, required_of, verdict_words
+from .words import RELATIVE, SHOWN_ONLY, decision_words, margin_words, p_words, plan_words, required_of, verdict_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -151,7 +151,7 @@ def _evidence(comparisons: Sequence[Comparison]) -> str:
 
 
 def _lock_lines(lock: LockStatus) -> Iterator[str]:
-    yield f"sha256 {lock.sha256}"
+    yield f"{plan_words(lock)} sha256 {lock.sha256}"
     yield from (f"departure: {line}" for line in lock.departures)
     if not lock.departures:
         yield "the run is what was registered"

@@ -45,7 +45,13 @@ def gate_words(suite: SuiteResult) -> str:
 
 
 def deciding(suite: SuiteResult) -> Comparison | None:
-    """The required comparison that decides the suite's verdict: of those that share it, the lowest interval."""
+    """The required comparison that decides the suite's verdict: of those that share it, the lowest interval.
+
+    Returns:
+        None where nothing was compared, or the suite is INVALID: then no comparison decides.
+    """
+    if suite.verdict is Verdict.INVALID:
+        return None
     required = [c for c in suite.comparisons if c.required and c.estimate is not None]
     sharing = [c for c in required if c.verdict is suite.verdict] or required
     return min(sharing, key=_lowest, default=None)

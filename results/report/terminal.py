@@ -11,7 +11,7 @@ from .look import Look
 from .panels import bullets, gate_table, manifest_grid, verdict_panel
 from .synthetic import synthetic_parts
 from .tables import EXPLAINED, arm_table, evidence_table, exploratory_table
-from .words import RELATIVE, SHOWN_ONLY
+from .words import RELATIVE, SHOWN_ONLY, plan_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,9 +119,9 @@ def since_parts(since: RunComparison, look: Look) -> Iterator[RenderableType]:
 
 
 def lock_parts(lock: LockStatus, look: Look) -> Iterator[RenderableType]:
-    """The plan that was registered before the run, and where the run is another one."""
+    """The plan that was registered, whether the run knew it, and where the run is another one."""
     yield heading("Registered plan", look)
-    yield look.text(f"sha256 {lock.sha256}")
+    yield look.text(f"{plan_words(lock)} sha256 {lock.sha256}")
     if lock.departures:
         yield look.text("The run departed from it:", "bold")
         yield bullets(lock.departures, look)

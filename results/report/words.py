@@ -9,6 +9,7 @@ from .forest import difference
 from .numbers import decimals_for, number, p_value
 
 if TYPE_CHECKING:
+    from ..decision import LockStatus
     from ..outcome import CheckReport, Comparison, SuiteResult
 
 SHOWN_ONLY = "shown only: the policy requires other suites"
@@ -19,6 +20,9 @@ RELATIVE = (
     "NEGLIGIBLE: better by less than the margin."
 )
 """What the verdicts mean where a run is held against an earlier one."""
+
+PLAN_BEFORE, PLAN_AFTERWARDS = "Registered as", "Held afterwards against"
+"""What stands before the hash of a plan that the run knew, and of one that it did not know."""
 
 _THE_VERDICT = "the check is "
 
@@ -53,6 +57,11 @@ def required_of(suite: SuiteResult) -> tuple[Comparison, ...]:
 def verdict_words(suite: SuiteResult) -> str:
     """The suite's verdict, marked where it does not vote."""
     return suite.verdict.value if suite.votes else f"{suite.verdict} (shown only)"
+
+
+def plan_words(lock: LockStatus) -> str:
+    """What stands before the hash of a registered plan: whether the run knew it."""
+    return PLAN_BEFORE if lock.before else PLAN_AFTERWARDS
 
 
 def decision_words(report: CheckReport) -> str:

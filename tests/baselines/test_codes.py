@@ -228,7 +228,7 @@ def test_transposed_sum_against_a_dense_product():
     codes, values = _entries()
     rows = _normal(30, 7, seed=9, dtype=torch.float64)
     expected = _dense(codes, values, (30, 50)).T @ rows
-    torch.testing.assert_close(transposed_sum(codes, values, rows, 50), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(transposed_sum(codes.turned(), values, rows, 50), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_an_entry_that_is_there_twice_counts_twice():
@@ -236,10 +236,10 @@ def test_an_entry_that_is_there_twice_counts_twice():
     values, dense = torch.tensor([1.0, 4.0, 3.0]), torch.tensor([[0.0, 0.0, 5.0], [3.0, 0.0, 0.0]])
     rows, samples = _normal(3, 4), _normal(2, 4)
     torch.testing.assert_close(weighted_sum(codes, values, rows, 2), dense @ rows)
-    torch.testing.assert_close(transposed_sum(codes, values, samples, 3), dense.T @ samples)
+    torch.testing.assert_close(transposed_sum(codes.turned(), values, samples, 3), dense.T @ samples)
 
 
 def test_sums_of_no_entries_are_zero():
     none = torch.zeros(0, dtype=torch.int64)
     assert torch.equal(weighted_sum(Codes(none, none), torch.zeros(0), _normal(5, 3), 4), torch.zeros(4, 3))
-    assert torch.equal(transposed_sum(Codes(none, none), torch.zeros(0), _normal(4, 3), 5), torch.zeros(5, 3))
+    assert torch.equal(transposed_sum(Codes(none, none).turned(), torch.zeros(0), _normal(4, 3), 5), torch.zeros(5, 3))

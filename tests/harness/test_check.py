@@ -19,6 +19,7 @@ from sae_sanity.harness import check
 from sae_sanity.harness.arm_store import ArmStore
 from sae_sanity.harness.config import resolve
 from sae_sanity.harness.errors import UsageError
+from sae_sanity.harness.lock import locked
 from sae_sanity.harness.plan import ArmSeed, make_plan
 from sae_sanity.harness.progress import Silent
 from sae_sanity.harness.record import load_record, report_of
@@ -218,7 +219,7 @@ def test_kill_9_while_training_and_while_measuring_ends_in_the_same_bytes(tmp_pa
 
 def test_two_checks_cannot_write_one_folder(settings, finished, run):
     _, folder = finished
-    with check.locked(folder), pytest.raises(UsageError, match="in use by another check"):
+    with locked(folder), pytest.raises(UsageError, match="in use by another check"):
         run(settings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,54 @@ def test_a_card_that_cannot_be_read_stays_as_it_was(call, finished):
     Path("README.md").write_bytes(b"\xff\xfe\x00")
     assert "README.md" in refused(call("card", finished[1], "--output", "README.md"))
     assert Path("README.md").read_bytes() == b"\xff\xfe\x00"
+
+
+def no_regular_file(kind, name):
+    if kind == "pipe":
+        os.mkfifo(name)
+    else:
+        Path(name).symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize(("command", "name"), [("card", "README.md"), ("badge", "b.svg")])
+def test_a_device_is_neither_read_nor_written(call, finished, command, name, kind):
+    no_regular_file(kind, name)
+    before = Path(name).lstat()
+    assert "no regular file" in refused(call(command, finished[1], "--output", name))
+    assert Path(name).lstat() == before
+
+
+def test_a_card_and_a_badge_are_written_through_a_link(call, finished):
+    Path("cards").mkdir()
+    Path("cards/R.md").write_text("# Mine\n")
+    for link, real in (("L.md", "cards/R.md"), ("b.svg", "cards/b.svg")):
+        Path(link).symlink_to(real)
+    assert call("card", finished[1], "--output", "L.md").exit_code == 0
+    assert call("badge", finished[1], "--output", "b.svg").exit_code == 0
+    assert "sae-sanity: begin" in Path("cards/R.md").read_text()
+    assert Path("cards/b.svg").read_text().startswith("<svg")
+    assert all(Path(link).is_symlink() for link in ("L.md", "b.svg"))
+
+
+@pytest.mark.parametrize(("there", "told"), [(True, "layer-3"), (False, "me/layer-3")])
+def test_what_reads_like_a_repo_is_a_folder_where_there_is_one(call, finished, monkeypatch, there, told):
+    report = finished[0].model_copy(update={"target": "me/layer-3", "headline": "me/layer-3 beats random."})
+    monkeypatch.setattr("sae_sanity.harness.record.report_of", lambda folder: report)
+    if there:
+        Path("me/layer-3").mkdir(parents=True)
+    shown = call("card", finished[1]).stdout
+    assert f"\n{told} beats random.\n" in shown
+    assert call("badge", finished[1], "--output", "b.svg").exit_code == 0
+    assert f"sae-sanity: {told} " in Path("b.svg").read_text()
+
+
+def test_a_command_that_is_none_is_one_line(call, finished, monkeypatch):
+    manifest = finished[0].manifest.model_copy(update={"command": "sae-sanity check 'open"})
+    monkeypatch.setattr(
+        "sae_sanity.harness.record.report_of", lambda folder: finished[0].model_copy(update={"manifest": manifest})
+    )
+    assert "is damaged" in refused(call("card", finished[1]))
 
 
 def test_cite_with_and_without_a_run(call, finished):

@@ -10,10 +10,12 @@ import typer
 from tiny_site import TINY
 from typer.testing import CliRunner
 
+from sae_sanity.harness import check
 from sae_sanity.harness.cli_release import register
 from sae_sanity.harness.compare_runs import check_comparable, compare_folders, since
 from sae_sanity.harness.config import resolve
 from sae_sanity.harness.errors import UsageError
+from sae_sanity.harness.progress import Silent
 from sae_sanity.results.decision import RunComparison
 from sae_sanity.results.outcome import Verdict
 
@@ -160,6 +162,28 @@ def test_a_baseline_run_is_refused_before_anything_is_computed(finished, setting
     with pytest.raises(UsageError, match=r"seed is 3 here and 0 in .*results"):
         check_comparable(settings.model_copy(update={"seed": 3}), finished[1])
     check_comparable(settings.model_copy(update={"tokens": 4096, "l0": 3.0}), finished[1])
+
+
+def test_a_run_is_not_compared_with_itself(finished, call, tmp_path):
+    """Another release of the same target, checked alike, has the folder of the one before."""
+    again = tmp_path / "again"
+    again.symlink_to(finished[1])
+    for other in (finished[1], finished[1] / ".." / finished[1].name, again):
+        assert "is the run's own results folder" in refused(finished[1], other)
+    assert isinstance(call("compare", finished[1], again).exception, UsageError)
+    with pytest.raises(UsageError, match="a folder of its own with --results"):
+        since(finished[1], again)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_check_whose_earlier_run_is_its_own_is_refused_before_it_overwrites_it(
+    finished, settings, named, monkeypatch
+):
+    before = (finished[1] / "run.json").stat().st_mtime_ns
+    monkeypatch.setattr(check, "results_folder", lambda _: finished[1])
+    with pytest.raises(UsageError, match="is the run's own results folder"):
+        check.run_check(settings, finished[1] if named else None, Silent(), earlier=finished[1])
+    assert (finished[1] / "run.json").stat().st_mtime_ns == before
 
 
 def test_what_an_sae_says_of_itself_is_asked_afterwards(finished):

@@ -158,9 +158,11 @@ def test_a_registered_plan_lies_beside_the_file_that_names_it(tmp_path):
     assert resolve({}, environ={}).policy.lock == "/abs/plan.json"
 
 
-def test_a_policy_is_not_taken_from_the_environment():
-    with pytest.raises(UsageError, match="policy is 'x'"):
-        resolve({}, environ={"SAE_SANITY_POLICY": "x"})
+@pytest.mark.parametrize("name", ["POLICY", "POLICY.ON_INVALID", "policy.on_invalid", "Policy.margins.reconstruction"])
+def test_a_policy_is_not_taken_from_the_environment(name):
+    """A good value would be obeyed without a word."""
+    with pytest.raises(UsageError, match=re.escape(f"SAE_SANITY_{name} is set; a policy is in a file or in --set")):
+        resolve({}, environ={f"SAE_SANITY_{name}": "warn"})
 
 
 def test_every_field_of_the_policy_is_described():

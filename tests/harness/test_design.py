@@ -14,8 +14,8 @@ from sae_sanity.harness.record import config_hash, identity
 from sae_sanity.harness.synthetic.design import synthetic_design
 from sae_sanity.suites.suite import suite_classes
 
-DEMO_HASH = "568a724f5fdf30bf65017d3caa86dcdfe5b49fcbb94e9b41532a7529ef669ba1"
-"""Of `check demo` before there were policies: results folders are found by it."""
+DEMO_HASH = "df67e15fe8bf3a14a19c6c1423042e63e93148675375a432567e61a738e65285"
+"""Of `check demo` with no policy, at rule version 3: results folders are found by it."""
 
 
 def settings(**changes):

@@ -64,6 +64,45 @@ def test_a_folder_that_is_not_ours_is_refused(tmp_path):
         destinations(output=[tmp_path / "x.json"])
 
 
+def special(folder, kind, name):
+    """A path with this name that is no regular file, and leads to none."""
+    path = folder / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "loop":
+        path.symlink_to("other")
+        (folder / "other").symlink_to(name)
+    else:
+        path.symlink_to("/dev/full")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["pipe", "loop", "device"])
+def test_what_is_no_regular_file_is_refused(tmp_path, kind):
+    path = special(tmp_path, kind, "x.json")
+    before = path.lstat()
+    with pytest.raises(UsageError, match="it is no regular file") as error:
+        destinations(output=[path])
+    assert one_line(str(error.value)).startswith(f"--output is {path}: ")
+    assert path.lstat() == before
+
+
+def test_a_report_is_written_through_a_link(finished, tmp_path):
+    (tmp_path / "real.md").write_text("before")
+    (tmp_path / "link.md").symlink_to("real.md")
+    deliver(finished[0], destinations("json", output=[tmp_path / "link.md"]))
+    assert (tmp_path / "real.md").read_text() == FORMATS["markdown"](finished[0])
+    assert (tmp_path / "link.md").is_symlink()
+
+
+def test_a_link_is_judged_by_where_it_leads(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name, to, why in (("a", "folder", "it is a folder"), ("b", "no/such.md", "there is no folder")):
+        (tmp_path / f"{name}.md").symlink_to(to)
+        with pytest.raises(UsageError, match=why):
+            destinations(output=[tmp_path / f"{name}.md"])
+
+
 def test_every_format_goes_to_stdout_alone_and_every_file_is_written(finished, capsysbinary, tmp_path):
     report, folder = finished
     files = {name: tmp_path / f"r{extension}" for extension, name in EXTENSIONS.items()}

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from scipy import optimize, stats
 from tiny_site import TINY
 
 from sae_sanity.harness.check import find_tasks, results_folder
 from sae_sanity.harness.cli import main
 from sae_sanity.harness.config import resolve
 from sae_sanity.harness.errors import UsageError
+from sae_sanity.harness.plan import make_plan
 from sae_sanity.harness.power import known_variances, power_of, variances_in
 from sae_sanity.harness.show_plan import Wish, powers
 from sae_sanity.results.design import SuiteDesign
@@ -70,6 +72,28 @@ def test_an_arm_that_nobody_measured_is_taken_to_vary_like_its_kind():
     parts = parts_for(variance.arms["frozen_decoder@iso"], claim="recipe")
     assert found.detectable == pytest.approx(mde(parts.variance() ** 0.5, parts.df()))
     assert found.against == "frozen_decoder@cov, as if it varied like frozen_decoder@iso"
+
+
+def by_hand(variance, df, alpha=0.05, power=0.8):
+    """Smallest shift that a one-sided t test finds, by scipy's noncentral t."""
+    critical = stats.t.isf(alpha, df)
+    shift = optimize.brentq(lambda d: stats.nct.sf(critical, df, d) - power, 0, 50)
+    return shift * variance**0.5
+
+
+@pytest.mark.parametrize(("seeds", "df"), [(2, 1), (3, 6), (4, None)])
+def test_a_given_sae_is_planned_by_the_degrees_of_freedom_that_its_verdict_is_held_to(seeds, df):
+    """With two or three baseline seeds `compare` asks for the same verdict at so few degrees of freedom."""
+    asked = settings(baselines=["frozen_decoder@iso"], seeds=seeds)
+    plan = make_plan(asked, given="foreign")
+    suite = SuiteDesign("reconstruction", "explained_variance", 0.02, "", required=("frozen_decoder@iso",))
+    variance = published_variances().suites["reconstruction"]
+    parts = parts_for(variance.arms["frozen_decoder@iso"], claim="artefact", trained_seeds=1, baseline_seeds=seeds)
+    found = power_of(plan, suite, clusters=variance.clusters, variance=variance, alpha=0.05, effect=9.0)
+    assert found.detectable == pytest.approx(by_hand(parts.variance(), df or parts.df()), rel=1e-6)
+    assert found.seeds_needed == 4  # fewer would find so large an effect, were they enough for a verdict
+    recipe = power_of(make_plan(asked), suite, clusters=variance.clusters, variance=variance, alpha=0.05, effect=9.0)
+    assert (recipe.seeds_needed == 2) == (seeds >= 3)  # as many of its own
 
 
 @pytest.mark.parametrize(

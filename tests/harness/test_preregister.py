@@ -163,6 +163,101 @@ def test_a_run_that_knew_no_plan_can_be_held_against_one(finished, lock, capsys)
     assert load_record(folder).lock is None  # reading writes nothing
 
 
+def edited(folder, **changes):
+    """The record of a run whose design somebody has changed afterwards."""
+    record = load_record(folder)
+    (suite,) = record.design.suites
+    whole = {name: changes.pop(name) for name in ("alpha",) if name in changes}
+    save_record(folder, replace(record, design=replace(record.design, suites=(replace(suite, **changes),), **whole)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"margin": 0.2}, "reconstruction: margin registered 0.02, judged with 0.2"),
+        ({"metric": "ce"}, 'reconstruction: metric registered "explained_variance", judged with "ce"'),
+        ({"votes": False}, "reconstruction: votes registered true, judged with false"),
+        ({"required": ("random",)}, 'registered ["frozen_decoder@iso", "random"], judged with ["random"]'),
+        ({"alpha": 0.2}, "alpha: registered 0.05, judged with 0.2"),
+        ({"suite": "mine"}, "reconstruction: registered, not judged"),
+        ({"suite": "mine"}, "mine: judged, not registered"),
+    ],
+)
+def test_a_plan_is_held_against_what_is_judged(finished, changes, line):
+    """Not against what the record says of its settings alone: rows are judged by the design beside them."""
+    _, folder = finished
+    edited(folder, **changes)
+    assert any(line in found for found in departures(folder))
+
+
+def test_arms_in_another_order_are_the_same(finished):
+    _, folder = finished
+    edited(folder, required=("random", "frozen_decoder@iso"))
+    assert departures(folder) == ()
+
+
+def test_clusters_are_counted_in_the_rows(finished):
+    _, folder = finished
+    plan = register(settings())
+    suite = plan.saes[""]["reconstruction"].model_copy(update={"clusters": 99})
+    other = plan.model_copy(update={"saes": {"": {"reconstruction": suite}}, "sha256": "x"})
+    expected = "reconstruction: registered with 99 clusters, scored with 100"
+    assert status_in(other, folder).departures == (expected,)
+    edited(folder, trials=True)  # entities that the model knows: nobody can register how many
+    assert status_in(other, folder).departures == ()
+
+
+def test_a_plan_of_several_saes_is_not_that_of_one(finished):
+    _, folder = finished
+    plan = register(settings())
+    both = plan.model_copy(update={"saes": {"a": plan.saes[""], "b": plan.saes[""]}, "sha256": "x"})
+    assert status_in(both, folder).departures == ("2 SAEs registered, one checked",)
+
+
+REQUIRED = {"policy.require_lock": True}
+LATE = "no plan was registered before the run; it was held against one only afterwards"
+
+
+def test_a_plan_that_the_run_knew_is_told_from_one_that_came_after_it(lock, tmp_path):
+    folder, after = tmp_path / "knew", tmp_path / "did-not"
+    knew = check.run_check(settings(**REQUIRED), folder, Silent(), lock=lock)
+    assert (knew.lock.before, knew.lock.departures) == (True, ())
+    assert status_in(read_lock(lock), folder).before
+    bare = check.run_check(settings(**REQUIRED), after, Silent())
+    assert "no plan was registered before the run" in bare.decision.reasons
+    held = status_in(read_lock(lock), after)
+    assert (held.before, held.departures) == (False, ())
+    assert LATE in report_of(after, lock=held).decision.reasons
+    # Neither does the same command with a plan, which finds all scores there, make it one that was registered before.
+    again = check.run_check(settings(**REQUIRED), after, Silent(), lock=lock)
+    assert not again.lock.before
+    assert (again.decision.action, LATE in again.decision.reasons) == ("fail", True)
+    assert check.run_check(settings(**REQUIRED), folder, Silent(), lock=lock) == knew
+
+
+def test_a_plan_that_came_in_the_middle_of_a_run_came_late(finished, lock):
+    _, folder = finished
+    (folder / "run.json").unlink()
+    (folder / "store.json").unlink()
+    next((folder / "cells").glob("*.json")).unlink()
+    assert not check.run_check(settings(), folder, Silent(), lock=lock).lock.before
+
+
+def test_another_plan_than_the_one_that_the_run_knew_came_late(lock, tmp_path):
+    check.run_check(settings(), tmp_path / "r", Silent(), lock=lock)
+    write_lock(tmp_path / "other.json", register(settings(random_seeds=4)))
+    held = status_in(read_lock(tmp_path / "other.json"), tmp_path / "r")
+    assert not held.before
+    assert "random_seeds: registered 4, run with 3" in held.departures
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b'{"sha256": 3}'])
+def test_a_damaged_note_of_the_plan_is_none(finished, lock, content):
+    _, folder = finished
+    (folder / "registered.json").write_bytes(content)
+    assert not status_in(read_lock(lock), folder).before
+
+
 def test_a_setting_that_an_older_version_did_not_have_is_its_default(finished):
     _, folder = finished
     plan = register(settings())

@@ -64,7 +64,7 @@ def kinds() -> dict[str, CheckReport]:
         "inconclusive, warn": report(good, unsure, policy=lenient),
         "invalid, warn": report(good, blind(), policy=lenient),
         "fail, warn": report(unsure, bad, policy=lenient),
-        "worse": report(good, since=since(suite("good", trained=0.3))),
+        "worse": report(good, since=since(suite("good", trained=0.57))),
         "departed": report(good, lock=LOCK, policy=Policy(require_lock=True)),
         "no vote": report(good, suite("bad", trained=0.61, votes=False), policy=Policy(suites=("good",)), lock=LOCK),
         "nothing": report(),

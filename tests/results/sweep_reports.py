@@ -16,7 +16,7 @@ def swept(name: str, *, layer: int = 3, d_sae: int = 512) -> SweptSAE:
 
 
 def sweep_of(saes: dict[str, SweptSAE] | None = None, **skips) -> SweepOverview:
-    """Three SAEs with two suites each: one beats random, one is below the floor, one is worse; and the first one's blind suite."""
+    """Three SAEs with two suites each: one beats random, one is broken, one is worse; the first has a blind suite."""
     saes = saes or {name: swept(name, layer=3 * n, d_sae=512 * 2**n) for n, name in enumerate(LEVELS)}
     suites = [
         suite(kind, **levels).model_copy(update={"subject": name})

@@ -117,6 +117,24 @@ def test_a_failed_gate_overrides_every_verdict():
     assert (report(suite).verdict, report(suite).exit_code) == ("INVALID", 4)
 
 
+def test_a_failed_gate_leaves_numbers_and_no_verdict():
+    """An assay that cannot tell finds no difference anywhere, which would read as EQUIVALENT."""
+    sound, blind = only(scores(0.62)), only(scores(0.62, permuted_encoder=0.7))
+    assert Verdict.EQUIVALENT in {c.verdict for c in sound.comparisons}
+    for before, after in ((sound.comparisons, blind.comparisons), (sound.exploratory, blind.exploratory)):
+        assert {(c.verdict, c.reason) for c in after} == {(Verdict.INVALID, "the assay could not have told")}
+        assert [(c.baseline, c.estimate, c.p_adjusted) for c in after] == [
+            (c.baseline, c.estimate, c.p_adjusted) for c in before
+        ]
+
+
+def test_a_comparison_that_is_invalid_by_itself_keeps_its_reason():
+    frame = scores(permuted_encoder=0.7)
+    (suite,) = analyse(frame, design(facts=facts(frame, off=("random",))))
+    assert suite.comparisons[0].reason.startswith("unmatched L0: random seed 0")
+    assert suite.comparisons[1].reason == "the assay could not have told"
+
+
 def test_wide_intervals_are_inconclusive_and_the_advice_names_the_sizes():
     frame = scores(0.625)
     noisy = frame["arm"].eq("trained")
@@ -174,8 +192,9 @@ def test_nothing_measured_is_an_invalid_suite_and_not_a_crash():
 
 def test_one_baseline_seed_never_passes():
     suite = only(scores(seeds=1))
-    assert [c.verdict for c in suite.comparisons if c.required] == [Verdict.INCONCLUSIVE] * 2
     assert (suite.verdict, suite.p) == (Verdict.INVALID, None)
+    wanted = "the assay could not have told; one baseline seed: how much another seed would differ is not known"
+    assert {c.reason for c in suite.comparisons if c.required} == {wanted}
 
 
 def test_few_seeds_are_remarked_upon():

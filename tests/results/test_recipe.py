@@ -93,8 +93,8 @@ def test_a_bad_sae_fails_where_its_recipe_shows_that_the_assay_could_tell():
     assert suite.verdict is Verdict.WORSE
     off_floor = next(check for check in suite.gate if check.name == "off_floor")
     assert off_floor.passed
-    assert "trained against @shuffled_labels" in off_floor.detail
-    assert "but retrained against @shuffled_labels" in off_floor.detail
+    assert off_floor.detail.startswith("answered by the recipe (retrained): retrained against @shuffled_labels: +")
+    assert "; the SAE itself fails: trained against @shuffled_labels: -" in off_floor.detail
     assert suite.recipe is not None
     assert suite.recipe.verdict is Verdict.BEATS
     assert conclude([suite], target="my-sae", manifest=MANIFEST).exit_code == 1
@@ -112,8 +112,60 @@ def test_a_recipe_vouches_for_no_sae_that_seems_to_win():
     random = ~frame["arm"].isin(["trained", "permuted_decoder", "retrained", "@shuffled_labels", "@dense_probe"])
     frame = frame.assign(value=frame["value"].where(~random, frame["value"] - 0.3))
     (suite,) = analyse(frame, replace(design(), recipe="retrained"))
-    assert all(c.verdict is Verdict.BEATS for c in suite.comparisons if c.required)
+    assert all(c.estimate.lo > 0 for c in suite.comparisons if c.required and c.estimate)
     assert suite.verdict is Verdict.INVALID
+
+
+@pytest.mark.parametrize("above", [0.0, 0.01])
+def test_a_recipe_vouches_for_no_sae_on_the_floor_that_is_like_its_baselines(above):
+    """EQUIVALENT or NEGLIGIBLE to baselines that are on the floor as well: METHOD 4(d) knows no such finding."""
+    frame = with_a_bad_sae(0.7)
+    given = frame.loc[frame["arm"] == "trained"].set_index(["metric", "item", "cluster"])["value"]
+    null = frame["arm"].isin(["random", "frozen_encoder@iso", "frozen_decoder@iso"])
+    there = given.reindex(pd.MultiIndex.from_frame(frame[["metric", "item", "cluster"]])).to_numpy()
+    luck = 0.001 * (frame["seed"] - 2)
+    frame = frame.assign(value=frame["value"].where(~null, there - above + luck))
+    (suite,) = analyse(frame, replace(design(), recipe="retrained"))
+    assert all(c.estimate.lo > -0.02 and c.estimate.hi < 0.02 for c in suite.comparisons if c.required and c.estimate)
+    assert suite.verdict is Verdict.INVALID
+    assert {c.verdict for c in suite.comparisons} == {Verdict.INVALID}
+    assert suite.recipe is not None
+    assert suite.recipe.verdict is Verdict.BEATS
+    assert {c.verdict for c in suite.recipe.comparisons} == {Verdict.BEATS}
+
+
+def test_a_recipe_whose_own_gate_failed_has_no_verdict_against_any_baseline():
+    recipe = suite_of(0.5).recipe
+    assert recipe is not None
+    assert {(c.verdict, c.reason) for c in recipe.comparisons} == {(Verdict.INVALID, "the assay could not have told")}
+    assert all(c.estimate is not None for c in recipe.comparisons)
+
+
+def worlds(suite, verdict=Verdict.BEATS):
+    """A suite in worlds, which never holds the given SAE: it has no claim of a recipe beside its own."""
+    return suite.model_copy(update={"suite": "synthetic", "recipe": None, "verdict": verdict, "votes": True})
+
+
+@pytest.mark.parametrize("given", [0.7, 0.5])
+def test_worlds_alone_do_not_pass_a_given_sae(given):
+    """A policy that asks for worlds alone, beside suites that measured the SAE and only show it."""
+    suite = suite_of(0.7) if given == 0.7 else analyse(with_a_bad_sae(0.7), replace(design(), recipe="retrained"))[0]
+    shown = suite.model_copy(update={"votes": False})
+    report = conclude([shown, worlds(suite)], target="my-sae", manifest=MANIFEST)
+    assert (report.verdict, report.exit_code, report.recipe) == ("INVALID", 4, "PASS")
+    assert report.headline.startswith("No verdict on my-sae: no suite that votes measured the SAE itself.")
+
+
+def test_worlds_alone_judge_a_recipe_where_nothing_else_was_measured():
+    report = conclude([worlds(suite_of(0.7))], target="demo", manifest=MANIFEST)
+    assert (report.verdict, report.recipe) == ("PASS", None)
+
+
+def test_holm_of_worlds_that_alone_vote_is_of_the_recipe():
+    shown = suite_of(0.7).model_copy(update={"votes": False})
+    held = worlds(shown)
+    adjusted = with_holm([shown, held])
+    assert [each.p_holm for each in adjusted] == [None, held.p]
 
 
 def test_a_recipe_vouches_for_nothing_but_the_quality_of_the_sae():

@@ -49,13 +49,67 @@ def test_an_sae_that_fell_to_the_floor_is_worse_and_not_invalid():
     assert verdict(compared(run("new", broken), run("old", scores(0.7)))) is Verdict.WORSE
 
 
-def test_an_assay_that_tells_in_neither_run_is_invalid():
-    frame = scores(0.7)
-    frame = frame[frame["arm"] != "@dense_probe"]
-    found = compared(run("a", frame), run("b", frame))
+def test_an_sae_that_is_as_bad_in_both_runs_was_told_from_nothing():
+    found = compared(run("a", scores(0.5)), run("b", scores(0.5)))
     assert verdict(found) is Verdict.INVALID
-    assert "assay gate, in both runs" in found.comparisons[0].comparison.reason
+    assert "assay gate, in both runs; in a: controls" in found.comparisons[0].comparison.reason
     assert exit_code_of(found) == 4
+
+
+def without(arm):
+    frame = scores(0.7)
+    return frame[frame["arm"] != arm]
+
+
+def moved(arm, by, *, seed=None):
+    frame = scores(0.7)
+    at = frame["arm"].eq(arm) & (True if seed is None else frame["seed"].eq(seed))
+    return frame.assign(value=frame["value"] + by * at)
+
+
+def spread(arm, step):
+    frame = scores(0.7)
+    return frame.assign(value=frame["value"] + step * (frame["seed"] - 2) * frame["arm"].eq(arm))
+
+
+BROKEN = [
+    pytest.param(without("@dense_probe"), "range", id="no ceiling"),
+    pytest.param(spread("random", 0.12), "range", id="seeds far apart"),
+    pytest.param(moved("random", 0.2, seed=1), "seeds", id="a random seed that wins"),
+    pytest.param(moved("permuted_decoder", 1e-6), "controls", id="a control that must change nothing"),
+    pytest.param(without("permuted_encoder"), "controls", id="a control that nobody measured"),
+    pytest.param(without("@shuffled_labels"), "off_floor", id="no chance"),
+]
+
+
+@pytest.mark.parametrize(("frame", "check"), BROKEN)
+@pytest.mark.parametrize("ours", [True, False])
+def test_an_assay_that_is_broken_in_one_run_is_no_fault_of_its_sae(frame, check, ours):
+    broken, sound = run("broken", frame), run("sound", scores(0.7))
+    found = compared(*((broken, sound) if ours else (sound, broken)))
+    one = found.comparisons[0].comparison
+    assert one.verdict is Verdict.INVALID
+    assert one.reason.startswith(f"assay gate in broken: {check}: ")
+    assert one.estimate is not None
+    assert exit_code_of(found) == 4
+
+
+def test_a_broken_control_that_must_change_nothing_is_not_hidden_by_one_that_does_not_lose():
+    frame = scores(0.5)
+    at = frame["arm"].eq("permuted_decoder")
+    both = compared(run("new", frame.assign(value=frame["value"] + 1e-6 * at)), run("old", scores(0.7)))
+    assert verdict(both) is Verdict.INVALID
+    assert both.comparisons[0].comparison.reason.startswith("assay gate in new: controls: ")
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(0.02, 0.5), (0.5, 0.02)])
+def test_different_margins_are_told_and_the_smaller_one_counts(ours, theirs):
+    """Whichever run is named first; the wide one would have called a loss of .1 equivalent."""
+    frame = scores()
+    found = compared(run("a", frame, margin=ours), run("b", frame, margin=theirs))
+    assert found.comparisons[0].comparison.margin == 0.02
+    assert found.notes == (f"probing: margin is {ours:g} in a and {theirs:g} in b; compared by the smaller",)
+    assert compared(run("a", frame), run("b", frame)).notes == ()
 
 
 def test_references_that_differ_are_other_data():

@@ -78,10 +78,11 @@ def test_frequencies_alone_are_no_difference():
     assert e.lo < 0 < e.hi
 
 
-def test_one_baseline_seed_is_inconclusive():
+def test_one_baseline_seed_shows_nothing():
     c = versus(rows(seeds=1))
-    assert (c.verdict, c.estimate.lo) == (Verdict.INCONCLUSIVE, None)
-    assert c.reason == "one baseline seed: how much another seed would differ is not known"
+    assert (c.verdict, c.estimate.lo) == (Verdict.INVALID, None)
+    reason = "one baseline seed: how much another seed would differ is not known"
+    assert c.reason == f"the assay could not have told; {reason}"
 
 
 def test_no_stratum_in_common_and_no_mix_are_invalid():
@@ -96,11 +97,12 @@ def test_no_stratum_in_common_and_no_mix_are_invalid():
     assert "no rows of 'alive'" in versus(frame[frame["metric"] != "alive"]).reason
 
 
-def test_a_single_latent_is_inconclusive():
+def test_a_single_latent_shows_nothing():
     frame = rows(n=1)
     few = frame[(frame["cluster"] == "f0") | ~frame["cluster"].str.match("f.")]
     c = versus(few)
-    assert c.reason == "an SAE has a single latent: how scores vary between latents is not known"
+    reason = "an SAE has a single latent: how scores vary between latents is not known"
+    assert c.reason == f"the assay could not have told; {reason}"
 
 
 def test_superiority_is_the_median_over_pairs_of_saes_and_every_sae_is_in_one():

@@ -151,10 +151,11 @@ def test_undecided_says_what_would_narrow_it():
     assert "have 4" in line
 
 
-def test_one_baseline_seed_is_inconclusive():
+def test_one_baseline_seed_shows_nothing():
     c = versus(stepped(rows(seeds=1)))
-    assert (c.verdict, c.estimate.lo) == (Verdict.INCONCLUSIVE, None)
-    assert c.reason == "one baseline seed: how much another seed would differ is not known"
+    assert (c.verdict, c.estimate.lo) == (Verdict.INVALID, None)
+    reason = "one baseline seed: how much another seed would differ is not known"
+    assert c.reason == f"the assay could not have told; {reason}"
 
 
 def test_steps_of_one_arm_alone_are_invalid():

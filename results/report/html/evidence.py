@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...sampled import MISSING
 from ..bars import reason
 from ..forest import HEADING, difference, ordered
 from ..numbers import decimals_for, number, p_value
@@ -14,7 +15,10 @@ from .shapes import Cell, DataTable, Heading, Rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...outcome import CheckReport, Comparison, SuiteResult
+    from ...outcome import CheckReport, Comparison, GateCheck, SuiteResult
+
+OF_THE_JUDGE = ("judge", "complete")
+"""Checks of the assay gate that ask what the judge could answer, and what it did."""
 
 
 def evidence(comparisons: Sequence[Comparison]) -> DataTable | None:
@@ -53,8 +57,23 @@ def missing(report: CheckReport) -> tuple[tuple[str, str], ...]:
     """Everything that was not measured, could not be compared or cannot carry a verdict, with the reason."""
     found = [(skip.what, skip.reason) for skip in report.skipped]
     for suite in report.suites:
-        found += _of_suite(suite)
+        found += [*_unanswered(suite), *_of_suite(suite)]
     return tuple(dict.fromkeys(found))
+
+
+def _unanswered(suite: SuiteResult) -> list[tuple[str, str]]:
+    """What the judge left open, and what the gate says of the judge."""
+    failed = [(f"{suite.label}: assay gate, {c.name}", c.detail) for c in suite.gate if _of_judge(c)]
+    shares = [(arm.arm, arm.secondary.get(MISSING, 0.0)) for arm in suite.arms]
+    return failed + [
+        (f"{suite.label}: {arm}", f"no answer of the judge for {100 * share:.3g} % of the latents asked about")
+        for arm, share in shares
+        if share > 0
+    ]
+
+
+def _of_judge(check: GateCheck) -> bool:
+    return check.name in OF_THE_JUDGE and not check.passed
 
 
 def _of_suite(suite: SuiteResult) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from sae_sanity.results.decision import Decision
 from sae_sanity.results.outcome import (
     ArmSummary,
     CheckReport,
@@ -68,6 +69,7 @@ def report(verdict="PASS", *suites, **changes):
         "skipped": (),
         "advice": (),
         "manifest": manifest,
+        "decision": Decision(action="pass" if verdict == "PASS" else "fail"),
     }
     return CheckReport(**fields | changes)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 
 import pytest
 from huggingface_hub import ModelCard, ModelCardData, metadata_load
 
+from sae_sanity.results.decision import Decision, RunComparison
 from sae_sanity.results.outcome import Skip
-from sae_sanity.results.release.model_card import BEGIN, CLAIMS, END, TASK, block, eval_results, with_block
+from sae_sanity.results.release.model_card import BEGIN, CLAIMS, END, STOPPED, TASK, block, eval_results, with_block
 
 CARD = """\
 ---
@@ -100,7 +103,30 @@ def test_a_card_without_metadata_gets_none_for_an_invalid_check(make):
     assert made.startswith("# Mine\n\n" + BEGIN)
 
 
-def test_the_hardest_required_baseline_is_shown(make):
+def test_a_pass_that_the_policy_stops_says_so_beside_the_word(make):
+    reasons = ("worse than v1 in reconstruction",)
+    made = block(make.report(decision=Decision(action="fail", reasons=reasons), exit_code=1))
+    assert "**PASS.**" not in made
+    assert f"**PASS, but stopped by the policy.** {CLAIMS['PASS']} {STOPPED}\n" in made
+    assert "- policy: worse than v1 in reconstruction\n" in made
+    warned = block(make.report(decision=Decision(action="warn", reasons=reasons)))
+    assert f"**PASS.** {CLAIMS['PASS']}\n" in warned
+
+
+def test_the_deciding_comparison_is_the_one_of_the_report(make):
+    """Not the smallest difference: that one can have the verdict of no concern, or the narrower interval."""
+    beaten = make.comparison("random", 0.03)
+    wide = make.comparison("frozen_encoder@iso", 0.05)
+    wide = wide.model_copy(update={"estimate": wide.estimate.model_copy(update={"lo": 0.001, "hi": 0.099})})
+    assert "| frozen\\_encoder@iso | +0.050 \\[+0.001, +0.099\\] |" in block(
+        make.report("PASS", make.suite(comparisons=(beaten, wide)))
+    )
+    unsure = make.comparison("frozen_decoder@iso", 0.06, "INCONCLUSIVE")
+    found = make.suite(verdict="INCONCLUSIVE", comparisons=(beaten, unsure))
+    assert "| frozen\\_decoder@iso | +0.060 " in block(make.report("INCONCLUSIVE", found))
+
+
+def test_the_baseline_that_decides_is_shown(make):
     parts = (
         make.comparison("random", 0.6),
         make.comparison("frozen_encoder@iso", 0.03),
@@ -136,6 +162,39 @@ def test_hostile_names_stay_text(make, name):
     assert not re.search(r"(?<!\\)\]\(java", text)
     for raw in ("<img", "a | b beats", "\x1b"):
         assert raw not in text
+
+
+@pytest.mark.parametrize("name", [END, BEGIN, f"'{END}' and `b", "<!-- <!--"])
+def test_a_hostile_command_cannot_end_the_block_and_still_is_that_command(make, name):
+    words = ["sae-sanity", "check", name, "--profile", "demo"]
+    manifest = make.report().manifest.model_copy(update={"command": shlex.join([*words, "--results", "/r"])})
+    found = make.report().model_copy(update={"target": name, "manifest": manifest})
+    once = with_block(CARD, found)
+    assert with_block(with_block(once, found), found) == once
+    assert once.count(END) == once.count(BEGIN) == 1
+    (line,) = [line for line in block(found).splitlines() if line.startswith("    sae-sanity")]
+    # A shell reads it as it was.
+    assert subprocess.check_output(["/bin/sh", "-c", f"printf '%s\\n' {line}"], text=True).splitlines() == words
+
+
+def test_no_path_of_this_machine_is_published(make):
+    place = "/home/me/saes/layer-3"
+    command = f"sae-sanity check {place} --model /home/me/llm --set texts=/data/a,/data/b --results /home/me/r"
+    found = make.report(
+        target=place,
+        headline=f"{place} beats every required random baseline.",
+        skipped=(Skip(what="autointerp", reason=f"{place}/cfg.json names no model"),),
+        manifest=make.report().manifest.model_copy(update={"command": command}),
+        since=RunComparison(ours="/home/me/r", theirs="/home/me/old/v1", comparisons=()),
+        decision=Decision(action="fail", reasons=("worse than /home/me/old/v1 in reconstruction",)),
+    )
+    made = with_block("", found)
+    assert not re.search("/home|/data", made)
+    assert ModelCard(made).data.model_name == "layer-3"
+    assert "\nlayer-3 beats every required random baseline.\n" in made
+    assert "layer-3/cfg.json names no model" in made
+    assert "- policy: worse than v1 in reconstruction\n" in made
+    assert "    sae-sanity check layer-3 --model llm --set texts=a,b\n" in made
 
 
 def test_windows_line_ends_stay(make):

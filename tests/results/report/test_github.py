@@ -3,8 +3,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from gate_reports import kinds, report, suite
+from gate_reports import kinds, report, since, suite
 
+from sae_sanity.results.decision import Decision
+from sae_sanity.results.outcome import Verdict
 from sae_sanity.results.report.github import annotation, to_github
 
 REPORTS = kinds()
@@ -52,8 +54,8 @@ def test_the_verdict_comes_first_and_the_level_is_the_decision(kind, levels):
 def test_a_suite_that_could_not_tell_says_so_before_its_figures():
     lines = runner(to_github(REPORTS["invalid"]))[2][2].splitlines()
     assert lines[0].startswith("gate: range failed: ")
-    assert lines[1].startswith("random: EQUIVALENT: ")
-    assert lines[-1].startswith("frozen_encoder@iso: WORSE: ")
+    assert lines[1].startswith("random: INVALID: ")
+    assert lines[-1].startswith("frozen_encoder@iso: INVALID: ")
 
 
 @pytest.mark.parametrize("name", ["a\n::error::b", "100%", "a::b", "x,title=y", "\r\n::add-mask::z", "%0A::c", "\x85 "])
@@ -71,3 +73,15 @@ def test_against_the_documented_example():
     assert annotation("error", "Missing: a, b", ["one", "two 5%"]) == (
         "::error title=Missing%3A a%2C b::one%0Atwo 5%25"
     )
+
+
+@pytest.mark.parametrize(("verdict", "level"), [("INVALID", "error"), ("WORSE", "error"), ("BEATS", "notice")])
+def test_what_was_not_shown_against_an_earlier_run_has_the_level_of_the_decision(verdict, level):
+    found = since(suite("good"))
+    (pair,) = found.comparisons
+    one = pair.comparison.model_copy(update={"verdict": Verdict(verdict)})
+    pairs = (pair.model_copy(update={"comparison": one}),)
+    whole = report(suite("good"), since=found.model_copy(update={"comparisons": pairs}))
+    stopped = whole.model_copy(update={"decision": Decision(action="fail")})
+    (line,) = [each for each in to_github(stopped).splitlines() if "minus the last release" in each]
+    assert line.startswith(f"::{level} ")

@@ -143,7 +143,11 @@ def test_what_the_result_object_says_is_on_the_page(report, tree):
     [
         ({"suites": ()}, "No suite was measured."),
         ({"lock": None}, "No plan was registered before the run."),
-        ({"lock": LockStatus(sha256="ab")}, "The run is what was registered."),
+        ({"lock": LockStatus(sha256="ab")}, "Registered as ab"),
+        (
+            {"lock": LockStatus(sha256="ab", before=False)},
+            "Held afterwards against ab",
+        ),
         ({"advice": ()}, "Nothing that this report knows of."),
         ({"skipped": (), "suites": ()}, "Everything was measured"),
         ({"latents": (), "since": None}, "Registered plan"),

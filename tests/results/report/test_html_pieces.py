@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sae_sanity.results.comparison import ClusterDifference
 from sae_sanity.results.latents_seen import SeenText
+from sae_sanity.results.outcome import GateCheck
 from sae_sanity.results.report.html.arms import arm_tables, normalised
 from sae_sanity.results.report.html.axis import EDGE, Axis, differences_axis, ground, scale_marks
 from sae_sanity.results.report.html.evidence import missing
@@ -20,6 +21,7 @@ from sae_sanity.results.report.html.ladder import ladder, rungs
 from sae_sanity.results.report.html.pairs import BINS, MOST_DOTS, pairs, stacks, summary
 from sae_sanity.results.report.html.seen import pieces
 from sae_sanity.results.report.html.svg import drawing, places, tag
+from sae_sanity.results.report.html_format import to_html
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -291,6 +293,39 @@ def test_missing_names_what_was_skipped_unmatched_and_not_compared(make):
     assert found["autointerp"] == "no judge was given (--judge)"
     assert found["sparse_probing: soft_frozen@0.8"].startswith("L0 45.2 is not within 5 %")
     assert not any("permuted" in name for name in found)
+
+
+def test_missing_names_latents_without_an_answer_and_a_judge_that_failed(make):
+    judged = make.probing().model_copy(
+        update={
+            "suite": "autointerp",
+            "arms": (
+                make.arm("trained", "trained", 0.8, secondary={"missing": 0.125}),
+                make.arm("random", "baseline", 0.6, secondary={"missing": 0.0}),
+            ),
+            "comparisons": (),
+            "gate": (
+                GateCheck(name="range", passed=True, detail="wide"),
+                GateCheck(name="judge", passed=True, detail="finds what is planted"),
+                GateCheck(name="complete", passed=False, detail="incomplete: no answer for trained 1 of 8"),
+            ),
+        }
+    )
+    assert dict(missing(make.report(suites=(judged,), skipped=()))) == {
+        "autointerp: assay gate, complete": "incomplete: no answer for trained 1 of 8",
+        "autointerp: trained": "no answer of the judge for 12.5 % of the latents asked about",
+    }
+
+
+def test_the_page_says_that_nothing_is_missing_only_where_nothing_is(make):
+    nothing = "Everything was measured, and every comparison could be made."
+    clean = make.reconstruction().model_copy(update={"arms": (make.arm("trained", "trained", 0.8),)})
+    assert nothing in to_html(make.report(suites=(clean,), skipped=()))
+    (arm,) = clean.arms
+    one = clean.model_copy(update={"arms": (arm.model_copy(update={"secondary": {"missing": 0.01}}),)})
+    page = to_html(make.report(suites=(one,), skipped=()))
+    assert nothing not in page
+    assert "no answer of the judge for 1 %" in page
 
 
 @given(st.text(max_size=30), st.lists(st.integers(0, 30), max_size=6), st.integers(1, 40))

@@ -4,10 +4,12 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from gate_reports import kinds, report, suite
+from gate_reports import kinds, report, since, suite
 from hostile_names import NASTY, renamed
 
+from sae_sanity.results.decision import Decision
 from sae_sanity.results.outcome import Verdict
+from sae_sanity.results.policy import Policy
 from sae_sanity.results.report.junit import to_junit
 
 REPORTS = kinds()
@@ -114,6 +116,40 @@ def test_a_suite_that_compared_nothing_is_an_error_of_its_gate():
     root = parsed(report(one))
     assert cases(root, "good") == {"assay gate": "error"}
     assert next(root.iter("error")).get("message") == "no rows"
+
+
+def compared(status, lo, hi, policy=None, votes=True):
+    """A report whose only suite stands so against an earlier run."""
+    good = suite("good", votes=votes)
+    found = since(good)
+    (pair,) = found.comparisons
+    numbers = pair.comparison.estimate.model_copy(update={"lo": lo, "hi": hi})
+    one = pair.comparison.model_copy(update={"verdict": Verdict(status), "estimate": numbers, "margin": 0.02})
+    made = found.model_copy(update={"comparisons": (pair.model_copy(update={"comparison": one}),)})
+    whole = report(good, suite("also"), policy=policy, since=made)
+    decision = Decision(action="fail") if policy is None else Decision(action="warn")
+    return parsed(whole.model_copy(update={"decision": decision}))
+
+
+@pytest.mark.parametrize(
+    ("status", "lo", "hi", "told"),
+    [
+        ("BEATS", 0.01, 0.05, "passed"),
+        ("EQUIVALENT", -0.01, 0.01, "passed"),
+        # Perhaps better by more than the margin, and not worse.
+        ("INCONCLUSIVE", -0.01, 0.05, "passed"),
+        ("INCONCLUSIVE", -0.05, 0.01, "failure"),
+        ("INCONCLUSIVE", None, None, "failure"),
+        ("WORSE", -0.05, -0.01, "failure"),
+        ("INVALID", 0.01, 0.05, "error"),
+    ],
+)
+def test_not_worse_passes_only_where_it_was_shown(status, lo, hi, told):
+    name = "good: not worse than the last release"
+    assert cases(compared(status, lo, hi), "check")[name] == told
+    softened = "skipped" if told != "passed" else told
+    assert cases(compared(status, lo, hi, Policy(on_regression="warn")), "check")[name] == softened
+    assert cases(compared(status, lo, hi, votes=False), "check")[name] == softened
 
 
 def test_worse_than_an_earlier_run_is_a_failure():

@@ -40,9 +40,17 @@ def test_deciding_is_the_lowest_interval_of_those_that_share_the_verdict(make):
     unsure = make.comparison("unsure", "INCONCLUSIVE", make.estimate(0.5, 0.6))
     assert panels.deciding(suite_of(make, "BEATS", low, wide, lost)) is wide
     assert panels.deciding(suite_of(make, "INCONCLUSIVE", low, wide, unsure)) is unsure
-    assert panels.deciding(suite_of(make, "INVALID", low, wide)) is wide
+    assert panels.deciding(suite_of(make, "INVALID", low, wide)) is None
     assert panels.deciding(suite_of(make, "BEATS", lost)) is None
     assert panels.deciding(suite_of(make, "INVALID", make.comparison("b", "INVALID", None))) is None
+
+
+def test_no_comparison_decides_an_invalid_suite(console_of):
+    one = kinds()["invalid"]
+    assert [suite.verdict for suite in one.suites] == ["BEATS", "INVALID"]
+    text = text_of(panels.verdict_panel(one, Look(140)), console_of, 140)
+    assert text.count("decided by") == 1
+    assert text.index("decided by") < text.rindex("blind")
 
 
 def test_deciding_without_an_interval(make):

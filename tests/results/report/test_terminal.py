@@ -114,7 +114,9 @@ def test_a_registered_plan_has_a_section(report, show, departures):
     lock = LOCK.model_copy(update={"departures": departures})
     text = show(report.model_copy(update={"lock": lock}))
     assert sections(text)[-2:] == ["Registered plan", "How to reproduce"]
-    assert f"sha256 {lock.sha256}" in text
+    assert f"Registered as sha256 {lock.sha256}" in text
+    late = show(report.model_copy(update={"lock": lock.model_copy(update={"before": False})}))
+    assert f"Held afterwards against sha256 {lock.sha256}" in late
     assert ("- seeds: registered 5, run with 3" in text) == bool(departures)
     assert ("The run is what was registered." in text) != bool(departures)
 
