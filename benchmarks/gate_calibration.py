@@ -282,7 +282,7 @@ def comparison_alone(shape: Shape, seed: int) -> bool:
         own = {"trained": luck if shape.trained >= RECIPE_SEEDS else 0.0, FROZEN: luck}
         tables = {arm: world.arm(rng, seeds, own[arm], spread) for arm, seeds in sizes.items()}
         found = {arm: paired_null.rows(arm, table, world.cluster) for arm, table in tables.items()}
-    trained, baseline = (arm_scores(rows, arm) for arm, rows in found.items())
+    trained, baseline = (arm_scores(rows, arm) for arm, rows in found.items())  # pyright: ignore[reportArgumentType]
     facts = {"metric": "score", "arm": FROZEN, "required": True, "margin": MARGIN}
     return compare(trained, baseline, rng=rng, n_resamples=99, mix=mix, **facts).verdict is Verdict.BEATS  # pyright: ignore[reportArgumentType]
 

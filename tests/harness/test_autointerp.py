@@ -434,13 +434,14 @@ def test_a_stopped_run_that_was_killed_asks_nothing_twice(knowing, tmp_path, cap
     answer = knowing.reply
     usage = {"usage": {"prompt_tokens": 900, "completion_tokens": 5, "total_tokens": 905}}
     knowing.reply = lambda body: Reply(answer(body).body | usage)
-    assert check(knowing, tmp_path / "r", *STOPPING, "--max-judge-tokens", "150000") == 4
+    stopping = ("--latents", "40", *STOPPING[2:])
+    assert check(knowing, tmp_path / "r", *stopping, "--max-judge-tokens", "150000") == 4
     assert 0 < len(knowing.sent) < 150_000 / 905
-    check(knowing, tmp_path / "r", *STOPPING)
+    check(knowing, tmp_path / "r", *stopping)
     bodies = [json.dumps(sent.body, sort_keys=True) for sent in knowing.sent]
     assert len(bodies) == len(set(bodies))
     alone = tmp_path / "alone"
-    check(knowing, alone, *STOPPING)
+    check(knowing, alone, *stopping)
     assert len(knowing.sent) == 2 * len(bodies)
     assert report_of(tmp_path / "r").suites == report_of(alone).suites
     # and from the stored rows alone

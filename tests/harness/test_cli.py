@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import jsonschema
@@ -66,8 +67,10 @@ def test_report_says_the_same_again_without_a_model(finished, capsys):
 def test_plan_starts_nothing(config, capsys, tmp_path):
     assert call("plan", "tiny", *config, "--tau", "0.8,0.95") == 0
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for expected in ("soft_frozen@0.95", "permuted_decoder", "cells", "sees a difference of about", "two CPU cores"):
+    for expected in ("soft_frozen@0.95", "permuted_decoder", "cells", "sees a difference of about"):
         assert expected in out
+    # of what this machine is known to take, or by rules of thumb: an earlier test may have left its speeds
+    assert re.search("earlier runs on this machine|rules of thumb for two CPU cores", out)
     assert call("plan", "tiny", *config, "--json") == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["cells"] == len(plan["arms"]) == 17

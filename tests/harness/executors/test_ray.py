@@ -20,7 +20,7 @@ from tiny_site import TINY, tiny_subject
 from sae_sanity.baselines.wrap import Artefact, load_folder
 from sae_sanity.harness import check
 from sae_sanity.harness.errors import UsageError
-from sae_sanity.harness.executors.executor import Cell, Found, executing
+from sae_sanity.harness.executors.executor import Bench, Cell, Found, executing
 from sae_sanity.harness.executors.worker import Blueprint, Refusal, Worker
 from sae_sanity.harness.plan import ArmSeed, make_plan
 from sae_sanity.harness.progress import Silent
@@ -246,7 +246,7 @@ class Suite:
 
 
 def crew(*names: str) -> Crew:
-    found = Crew(Need(1, 0), None, None)
+    found = Crew(Need(1, 0), object.__new__(Blueprint), object.__new__(Bench))
     found.queue = deque(Cell(Suite(name), ArmSeed("random", i), f"{name}{i}") for i, name in enumerate(names))
     return found
 
@@ -282,13 +282,14 @@ def test_how_many_workers_a_node_holds(cpus, gpus, node, fits):
 
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", 0), ("cuda", 1)])
 def test_a_check_on_a_gpu_takes_one_for_each_worker(device, gpus, settings):
-    class Bench:
-        plan = make_plan(settings.model_copy(update={"device": device}))
+    def bench(device):
+        found = object.__new__(Bench)
+        object.__setattr__(found, "plan", make_plan(settings.model_copy(update={"device": device})))
+        return found
 
-    assert Need.of(Bench).gpus == gpus
-    Bench.plan = make_plan(settings.model_copy(update={"device": "cuda:1"}))
+    assert Need.of(bench(device)).gpus == gpus
     with pytest.raises(UsageError, match="device is 'cuda:1'; with --executor ray it must be cuda"):
-        Need.of(Bench)
+        Need.of(bench("cuda:1"))
 
 
 @pytest.mark.parametrize("normalise", ["none", "layer_norm"])
