@@ -36,7 +36,6 @@ from .record import (
     config_hash,
     identity,
     make_manifest,
-    report_of,
     save_record,
     save_several,
     several_report,
@@ -53,6 +52,7 @@ from .timing import timed
 
 if TYPE_CHECKING:
     from ..baselines.wrap import Artefact
+    from ..results.decision import RunComparison
     from ..suites.judges.budget import Spent
     from .executors.executor import Executor
     from .targets import Located
@@ -91,6 +91,8 @@ class Run:
     """Who measures the cells; this process by default."""
     shard: Shard | None = None
     """Which of several processes with the same command this is; None for the only one."""
+    earlier: Path | None = None
+    """Results folder of an earlier run, than which this one should be no worse."""
 
 
 def results_folder(settings: Settings) -> Path:
@@ -234,12 +236,15 @@ def run_check(
         check_comparable(settings, earlier)
     tasks, skips = find_tasks(settings)
     folder = folder or results_folder(settings)
-    run = Run(settings, progress, (limits or Limits()).spent(), registered, executor, shard)
+    run = Run(settings, progress, (limits or Limits()).spent(), registered, executor, shard, earlier)
     if len(tasks) == 1 and not skips:
-        report = _run_task(tasks[0], run, folder)
-    else:
-        report = _run_several(tasks, skips, run, folder)
-    return report if earlier is None else report_of(folder, since=since(folder, earlier))
+        return _run_task(tasks[0], run, folder)
+    return _run_several(tasks, skips, run, folder)
+
+
+def _since(run: Run, folder: Path) -> RunComparison | None:
+    """The finished check against the earlier run, where one is named."""
+    return since(folder, run.earlier) if run.earlier is not None else None
 
 
 def registered_plan(settings: Settings, lock: Path | None = None) -> Lock | None:
@@ -279,7 +284,7 @@ def _run_loaded(task: Task, artefact: Artefact | None, run: Run, folder: Path) -
         if run.lock is not None:
             record = replace(record, lock=status_of_run(run.lock, folder, record))
         save_record(folder, record)
-    return single_report(folder, record)
+    return single_report(folder, record, since=_since(run, folder))
 
 
 def _subject(settings: Settings, artefact: Artefact | None, run: Run) -> Subject:
@@ -320,7 +325,7 @@ def _run_several(tasks: Sequence[Task], skips: Sequence[Skip], run: Run, folder:
     asked = identity(settings)
     several = Several(settings.target, {}, tuple(skips), manifest, policy=settings.policy, asked=asked)
     if not tasks:
-        return several_report(folder, _held(several, run, folder))
+        return several_report(folder, _held(several, run, folder), since=_since(run, folder))
     _claim(settings, folder, only_look=True)
     _claim(settings, folder, only_look=False)
     note_plan(run.lock, folder)
@@ -333,7 +338,7 @@ def _run_several(tasks: Sequence[Task], skips: Sequence[Skip], run: Run, folder:
             raise UsageError(f"none of the {len(tasks)} SAEs could be checked; {first.what}: {first.reason}")
         several = _held(several, run, folder)
         save_several(folder, several)
-    return several_report(folder, several)
+    return several_report(folder, several, since=_since(run, folder))
 
 
 def _held(several: Several, run: Run, folder: Path) -> Several:
@@ -345,7 +350,7 @@ def _one_of_several(several: Several, task: Task, run: Run, folder: Path) -> Sev
     assert task.located is not None  # noqa: S101
     name = task.located.name
     try:
-        alone = replace(run, asked=run.asked.model_copy(update={"sae_id": (name,)}), lock=None)
+        alone = replace(run, asked=run.asked.model_copy(update={"sae_id": (name,)}), lock=None, earlier=None)
         _run_task(task, alone, folder / slug(name))
     except Unfinished:
         pass  # whoever is last with this SAE makes its report

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..results.files import write_output
 from .errors import UsageError, unknown
 from .options import Json, Names, split
-from .output import check_file, console
+from .output import check_file, console, save
 
 if TYPE_CHECKING:
     from ..results.outcome import CheckReport
@@ -139,10 +138,7 @@ def _public(folder: Path) -> CheckReport:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        write_output(path, text.encode("utf-8"))
-    except OSError as error:
-        raise UsageError(f"--output is {path}: it cannot be written ({error.strerror})") from None
+    save(path, text.encode("utf-8"))
     typer.echo(f"sae-sanity: wrote {path}", err=True)
 
 

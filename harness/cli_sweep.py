@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..results.files import write_atomically
 from .errors import UsageError
 from .options import Json
-from .output import console, destinations
+from .output import check_file, console, destinations, encoded, save
 from .progress import PlainProgress, RichProgress
 
 if TYPE_CHECKING:
@@ -122,10 +120,7 @@ class Place:
         Raises:
             UsageError: for a file that cannot be written.
         """
-        try:
-            write_atomically(self.path, _bytes(found, self.kind))
-        except OSError as error:
-            raise UsageError(f"--output is {self.path}: it cannot be written ({error.strerror})") from None
+        save(self.path, _bytes(found, self.kind))
 
 
 def places(output: Sequence[Path]) -> tuple[Place, ...]:
@@ -148,11 +143,7 @@ def _place(path: Path, plots: Sequence[str]) -> Place:
             known = ", ".join(f".{plot}" for plot in plots)
             raise UsageError(str(error).replace("must be one of ", f"must be one of {known} (plot), ")) from None
         return Place(path, kind)
-    if path.is_dir():
-        raise UsageError(f"--output is {path}: it is a folder; name a file")
-    parent = path.absolute().parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UsageError(f"--output is {path}: there is no folder {parent} that can be written to")
+    check_file(path)
     return Place(path, kind)
 
 
@@ -163,7 +154,7 @@ def _bytes(found: SweepOverview, kind: str) -> bytes:
     if kind in PLOTS:
         return sweep_plot(found, kind)
     text = {"json": _json, "table": sweep_text}.get(kind, lambda seen: FORMATS[kind](seen.report))(found)
-    return text.encode("utf-8", "backslashreplace")
+    return encoded(text)
 
 
 def _json(found: SweepOverview) -> str:

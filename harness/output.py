@@ -59,7 +59,7 @@ def deliver(report: CheckReport, to: Destinations) -> None:
     from ..results.report import FORMATS, render_text
 
     for path, name in to.files:
-        _write(path, FORMATS[name](report))
+        save(path, encoded(FORMATS[name](report)))
     if to.format == "table":
         render_text(report, console())
     else:
@@ -105,9 +105,14 @@ def check_file(path: Path) -> None:
         raise UsageError(f"--output is {path}: {folder} cannot be written to")
 
 
-def _write(path: Path, text: str) -> None:
+def save(path: Path, data: bytes) -> None:
+    """Write an `--output`; what was there before stays as it was if that fails.
+
+    Raises:
+        UsageError: for a file that cannot be written.
+    """
     try:
-        write_output(path, _bytes(text))
+        write_output(path, data)
     except OSError as error:
         raise UsageError(f"--output is {path}: it cannot be written ({error.strerror})") from None
 
@@ -115,9 +120,10 @@ def _write(path: Path, text: str) -> None:
 def _print(text: str) -> None:
     # A file format is UTF-8 whatever the terminal's encoding is.
     sys.stdout.flush()
-    sys.stdout.buffer.write(_bytes(text))
+    sys.stdout.buffer.write(encoded(text))
     sys.stdout.flush()
 
 
-def _bytes(text: str) -> bytes:
+def encoded(text: str) -> bytes:
+    """Text as the bytes of a file: UTF-8, and what no text may hold (half of a surrogate pair) spelled out."""
     return text.encode("utf-8", "backslashreplace")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from ..results.decision import LockStatus
-from ..results.files import write_atomically
+from ..results.files import write_atomically, write_output
 from ..results.frozen import Frozen
 from ..results.store import CorruptCell, Store, content_key
 from .config import profile_defaults
@@ -115,7 +115,7 @@ def write_lock(path: Path, lock: Lock) -> bool:
         return False
     whole = lock.model_copy(update={"sha256": lock.content_hash()})
     try:
-        write_atomically(path, whole.model_dump_json(indent=1).encode() + b"\n")
+        write_output(path, whole.model_dump_json(indent=1).encode() + b"\n")
     except OSError as error:
         raise UsageError(f"--lock is {path}: it cannot be written ({error.strerror})") from None
     return True

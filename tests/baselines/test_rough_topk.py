@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sae_lens.saes.batchtopk_sae import BatchTopK
 from sparse_world import D_IN, D_SAE, L0, sparse_world
@@ -75,7 +75,6 @@ def test_the_guess_changes_nothing():
         assert again.threshold == first.threshold
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.02, 60.0), st.floats(0.0, 10.0), st.floats(-3.0, 1.0))
 def test_against_a_sort_whatever_the_matrix_and_the_guess(seed, k, last, shift):
     """Only where fewer are positive than wanted may one of rounding's size be left out."""

@@ -22,7 +22,7 @@ def _cosine(rows: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 1.0), st.floats(0.001, 100.0))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_row_leaves_its_cap(seed, tau, spread):
     rows, start = _rows(seed, spread=spread)
     out = project_to_cap(rows, start, tau)
@@ -30,7 +30,7 @@ def test_no_row_leaves_its_cap(seed, tau, spread):
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 0.999))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_norms_are_kept_and_projection_is_idempotent(seed, tau):
     rows, start = _rows(seed)
     once = project_to_cap(rows, start, tau)

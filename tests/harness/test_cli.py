@@ -8,9 +8,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from command_line import call, one_line
 from tiny_site import TINY
 
-from sae_sanity.harness import cli
 from sae_sanity.results.report import from_json
 
 ROOT = Path(__file__).parents[2]
@@ -23,18 +23,6 @@ def config(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text("\n".join(lines))
     return ["--config", str(path)]
-
-
-def call(*arguments: str) -> int:
-    try:
-        return cli.main(list(arguments))
-    except SystemExit as error:
-        return int(error.code or 0)
-
-
-def one_line(text: str) -> str:
-    (line,) = text.strip().splitlines()
-    return line
 
 
 def test_check_prints_the_report_on_stdout_and_progress_on_stderr(config, capsys):

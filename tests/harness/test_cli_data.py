@@ -5,17 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
+from command_line import call
 
-from sae_sanity.harness import cli
 from sae_sanity.suites.causal_editing.facts import city_facts
 from sae_sanity.suites.causal_editing.ravel import file_names, load_ravel
-
-
-def call(*arguments: str) -> int:
-    try:
-        return cli.main(list(arguments))
-    except SystemExit as error:
-        return int(error.code or 0)
 
 
 def build(*arguments: str) -> int:

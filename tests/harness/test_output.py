@@ -7,23 +7,11 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from command_line import call, one_line, untouched
 
-from sae_sanity.harness import cli
 from sae_sanity.harness.errors import UsageError
 from sae_sanity.harness.output import Destinations, deliver, destinations
 from sae_sanity.results.report import EXTENSIONS, FORMATS, from_json
-
-
-def call(*arguments: str) -> int:
-    try:
-        return cli.main(list(arguments))
-    except SystemExit as error:
-        return int(error.code or 0)
-
-
-def one_line(text: str) -> str:
-    (line,) = text.strip().splitlines()
-    return line
 
 
 def test_the_table_is_the_default_and_json_is_a_synonym():
@@ -80,11 +68,11 @@ def special(folder, kind, name):
 @pytest.mark.parametrize("kind", ["pipe", "loop", "device"])
 def test_what_is_no_regular_file_is_refused(tmp_path, kind):
     path = special(tmp_path, kind, "x.json")
-    before = path.lstat()
+    before = untouched(path)
     with pytest.raises(UsageError, match="it is no regular file") as error:
         destinations(output=[path])
     assert one_line(str(error.value)).startswith(f"--output is {path}: ")
-    assert path.lstat() == before
+    assert untouched(path) == before
 
 
 def test_a_report_is_written_through_a_link(finished, tmp_path):

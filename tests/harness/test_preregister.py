@@ -50,6 +50,13 @@ def test_what_is_registered_can_be_read_and_hashed_by_anybody(lock):
     assert data["identity"]["rule"]["margins"] == {"reconstruction": ["explained_variance", 0.02]}
 
 
+def test_a_plan_is_registered_through_a_link(tmp_path):
+    (tmp_path / "link.json").symlink_to("plan.json")
+    write_lock(tmp_path / "link.json", register(settings()))
+    assert (tmp_path / "link.json").is_symlink()
+    assert read_lock(tmp_path / "plan.json") == read_lock(tmp_path / "link.json")
+
+
 def test_a_plan_is_registered_once(lock):
     before = lock.stat().st_mtime_ns
     assert not write_lock(lock, register(settings()))

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hub_contents import documents, save_gpt2
+from hub_contents import save_world
 from loopback_hub import loopback_hub
 from sae_lens import SAE
 from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup, get_pretrained_saes_directory
-from sae_lens.saes.sae import SAEMetadata
 from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
+from tiny_saes import tied_topk
 
 from sae_sanity.harness import check
 from sae_sanity.harness.arm_store import file_hash
@@ -46,25 +46,10 @@ SMALL = {
 }
 
 
-def topk_sae(seed: int = 0, *, d_sae: int = 48, k: int = 4, **metadata: object) -> TopKSAE:
-    """A TopK SAE with unit rows, tied: not trained, but a real SAE."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.nn.functional.normalize(torch.randn(d_sae, 16, generator=generator), dim=-1)
-    facts = {"hook_name": HOOK, "context_size": 32, "prepend_bos": True} | metadata
-    sae = TopKSAE(TopKSAEConfig(d_in=16, d_sae=d_sae, k=k, metadata=SAEMetadata(**facts)))
-    sae.load_state_dict(
-        {"W_dec": rows, "W_enc": rows.T.contiguous(), "b_enc": torch.zeros(d_sae), "b_dec": torch.zeros(16)}
-    )
-    return sae
-
-
 @pytest.fixture(scope="session")
 def world(tmp_path_factory) -> Path:
     """A folder with a language model and texts."""
-    root = tmp_path_factory.mktemp("world")
-    save_gpt2(root / "models/gpt2")
-    (root / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents(700)))
-    return root
+    return save_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
@@ -82,7 +67,7 @@ def small(world):
 def saved(tmp_path):
     """A folder with an SAE in SAELens' format."""
     folder = tmp_path / "my-sae"
-    topk_sae().save_model(folder)
+    tied_topk().save_model(folder)
     return folder
 
 
@@ -138,7 +123,7 @@ def test_what_is_measured_is_the_sae_itself(small, saved, run):
 def test_by_release_by_folder_by_address_and_as_a_saebench_object_the_scores_are_the_same_bits(
     small, world, tmp_path, monkeypatch, run
 ):
-    sae = topk_sae()
+    sae = tied_topk()
     hub = tmp_path / "hub"
     sae.save_model(hub / "models/org/saes/layer_1")
     shutil.copytree(hub / "models/org/saes/layer_1", tmp_path / "folder")
@@ -192,7 +177,7 @@ def test_a_recipe_s_sources_are_in_the_plan_and_nothing_is_written(small, saved,
 def test_several_saes_are_one_report(small, tmp_path, run):
     root = tmp_path / "release"
     for layer in (0, 1):
-        topk_sae(layer, hook_name=f"blocks.{layer}.hook_resid_post").save_model(root / f"layer_{layer}/width_48")
+        tied_topk(layer, hook_name=f"blocks.{layer}.hook_resid_post").save_model(root / f"layer_{layer}/width_48")
     report, folder = run(small(root, sae_id=["layer_*"]))
     assert [suite.label for suite in report.suites] == [f"layer_{n}/width_48: reconstruction" for n in (0, 1)]
     assert all(suite.p_holm is None or suite.p_holm >= (suite.p or 0) for suite in report.suites)
@@ -205,7 +190,7 @@ def test_several_saes_are_one_report(small, tmp_path, run):
 def test_a_registered_plan_of_several_saes(small, tmp_path, run):
     root = tmp_path / "release"
     for layer in (0, 1):
-        topk_sae(layer).save_model(root / f"layer_{layer}")
+        tied_topk(layer).save_model(root / f"layer_{layer}")
     given, path = small(root, sae_id=["layer_*"], seeds=2), tmp_path / "plan.json"
     assert write_lock(path, register(given))
     weights = root / "layer_1/sae_weights.safetensors"
@@ -230,7 +215,7 @@ def test_a_registered_plan_of_one_sae(small, saved, tmp_path):
 def test_several_saes_have_one_budget(small, tmp_path, monkeypatch):
     """What the first one's judge has used, the second one's cannot use again."""
     for layer in (0, 1):
-        topk_sae(layer).save_model(tmp_path / f"release/layer_{layer}")
+        tied_topk(layer).save_model(tmp_path / f"release/layer_{layer}")
     seen, judging = [], check.judging
     monkeypatch.setattr(check, "judging", lambda s, f, spent, p: (seen.append(spent), judging(s, f, spent, p))[1])
     settings = small(tmp_path / "release", sae_id=["*"], seeds=1)
@@ -243,7 +228,7 @@ def test_several_saes_have_one_budget(small, tmp_path, monkeypatch):
 def test_one_that_is_damaged_leaves_the_others_and_the_check_incomplete(small, tmp_path, run):
     root = tmp_path / "release"
     for layer in (0, 1):
-        topk_sae(layer).save_model(root / f"layer_{layer}")
+        tied_topk(layer).save_model(root / f"layer_{layer}")
     weights = root / "layer_1/sae_weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     report, _ = run(small(root, sae_id=["*"]))
@@ -276,7 +261,7 @@ def test_a_transcoder_object_is_a_skip_too(small, run, tmp_path):
 
 
 def test_a_hook_of_another_width_is_one_line(small, tmp_path, run):
-    sae = topk_sae()
+    sae = tied_topk()
     cfg = TopKSAEConfig(d_in=8, d_sae=48, k=4, metadata=sae.cfg.metadata)
     TopKSAE(cfg).save_model(tmp_path / "narrow")
     with pytest.raises(UsageError, match=r"has d_in 8, but activations at blocks.1.hook_resid_post have width 16"):
@@ -304,7 +289,7 @@ def test_trained_baselines_are_used_again_and_by_others(small, saved, run, tmp_p
 def test_baselines_of_another_sae_are_refused(small, saved, run, tmp_path):
     _, folder = run(small(saved), "one")
     assert main(["baselines", "export", "shared", "--results", str(folder)]) == 0
-    topk_sae(k=6).save_model(tmp_path / "other")
+    tied_topk(k=6).save_model(tmp_path / "other")
     with pytest.raises(UsageError, match=r"l0 is 4.0 there and 6.0 here"):
         run(small(tmp_path / "other", baselines_from="shared"), "two")
 
@@ -345,9 +330,9 @@ def test_a_link_is_not_uploaded_and_nothing_else_is_either(small, saved, run, tm
 
 def test_an_sae_that_changes_in_its_cfg_alone_is_measured_anew(small, tmp_path, run):
     """k is not among the weights."""
-    topk_sae(k=4).save_model(tmp_path / "sae")
+    tied_topk(k=4).save_model(tmp_path / "sae")
     run(small(tmp_path / "sae", seeds=1))
-    topk_sae(k=8).save_model(tmp_path / "sae")
+    tied_topk(k=8).save_model(tmp_path / "sae")
     again, _ = run(small(tmp_path / "sae", seeds=1))
     fresh, _ = run(small(tmp_path / "sae", seeds=1), "fresh")
     assert again.suites == fresh.suites
@@ -356,7 +341,7 @@ def test_an_sae_that_changes_in_its_cfg_alone_is_measured_anew(small, tmp_path, 
 
 def test_one_sae_cannot_take_the_folder_of_several(small, tmp_path, run):
     for layer in (0, 1):
-        topk_sae(layer).save_model(tmp_path / "release" / f"layer_{layer}")
+        tied_topk(layer).save_model(tmp_path / "release" / f"layer_{layer}")
     several, folder = run(small(tmp_path / "release", sae_id=["*"], seeds=1))
     with pytest.raises(StoreError, match="holds the results of another run"):
         run(small(tmp_path / "release", sae_id=["layer_1"], seeds=1))
@@ -366,7 +351,7 @@ def test_one_sae_cannot_take_the_folder_of_several(small, tmp_path, run):
 
 def test_a_damaged_configuration_of_one_of_several_is_a_skip(small, tmp_path, run):
     for layer in (0, 1):
-        topk_sae(layer).save_model(tmp_path / "release" / f"layer_{layer}")
+        tied_topk(layer).save_model(tmp_path / "release" / f"layer_{layer}")
     (tmp_path / "release/layer_1/cfg.json").write_text("{")
     report, _ = run(small(tmp_path / "release", sae_id=["*"], seeds=1))
     assert [suite.subject for suite in report.suites] == ["layer_0"]
@@ -387,7 +372,7 @@ def test_imported_weights_are_checked_whatever_their_record_says(small, saved, r
     assert main(["baselines", "export", "shared", "--results", str(folder)]) == 0
     monkeypatch.setenv("SAE_SANITY_BASELINES", "none")
     victim = next((tmp_path / "shared").glob("*/retrained/seed-0"))
-    topk_sae(d_sae=60).save_model(victim)
+    tied_topk(d_sae=60).save_model(victim)
     with pytest.raises(UsageError, match="is not what its record says"):
         run(small(saved, seeds=1, baselines_from="shared"), "two")
     record = json.loads((victim / "arm.json").read_text())
@@ -410,7 +395,7 @@ def test_a_recipe_that_names_a_folder_is_not_followed(small, saved, run, world, 
 
 def test_controls_are_those_of_the_sae_and_not_of_its_baselines(small, tmp_path, run):
     """A TopK SAE beside matching-pursuit baselines has an encoder to permute all the same."""
-    topk_sae().save_model(tmp_path / "sae")
+    tied_topk().save_model(tmp_path / "sae")
     report, _ = run(small(tmp_path / "sae", seeds=1, architecture="matching_pursuit"))
     assert "permuted_encoder" in {arm.arm for arm in report.suites[0].arms}
 
@@ -468,7 +453,7 @@ def test_what_is_saved_names_no_folder_of_this_machine(small, saved, run, world)
 
 @pytest.mark.parametrize("kind", ["layer_norm", "constant_norm_rescale", "expected_average_only_in"])
 def test_a_normalising_sae_is_compared_in_its_own_space(kind, small, tmp_path, run):
-    sae = topk_sae(metadata_note=None)
+    sae = tied_topk(metadata_note=None)
     sae.cfg.normalize_activations = kind
     sae.save_model(tmp_path / "normalising")
     report, folder = run(small(tmp_path / "normalising"))

@@ -7,17 +7,14 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-import torch
-import typer
-from hub_contents import documents, save_gpt2
-from sae_lens.saes.sae import SAEMetadata
-from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
+from command_line import call
+from hub_contents import save_world
+from tiny_saes import tied_topk
 from tiny_site import TINY
 
-from sae_sanity.harness import cli, sweep
+from sae_sanity.harness import sweep
 from sae_sanity.harness.check import run_check
 from sae_sanity.harness.cli_sweep import overview_of
-from sae_sanity.harness.cli_sweep import sweep as command
 from sae_sanity.harness.errors import UsageError
 from sae_sanity.harness.estimate import sae_bytes
 from sae_sanity.harness.progress import Silent
@@ -43,24 +40,10 @@ SMALL = {
 }
 
 
-def topk_sae(seed: int = 0, *, d_sae: int = 48, k: int = 4) -> TopKSAE:
-    """A TopK SAE with unit rows, tied: not trained, but a real SAE."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.nn.functional.normalize(torch.randn(d_sae, 16, generator=generator), dim=-1)
-    facts = SAEMetadata(hook_name="blocks.1.hook_resid_post", context_size=32, prepend_bos=True)
-    sae = TopKSAE(TopKSAEConfig(d_in=16, d_sae=d_sae, k=k, metadata=facts))
-    zeros = {"b_enc": torch.zeros(d_sae), "b_dec": torch.zeros(16)}
-    sae.load_state_dict({"W_dec": rows, "W_enc": rows.T.contiguous()} | zeros)
-    return sae
-
-
 @pytest.fixture(scope="session")
 def world(tmp_path_factory) -> Path:
     """A folder with a language model and texts."""
-    root = tmp_path_factory.mktemp("sweep-world")
-    save_gpt2(root / "models/gpt2")
-    (root / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents(700)))
-    return root
+    return save_world(tmp_path_factory.mktemp("sweep-world"))
 
 
 def toml(value: object) -> str:
@@ -92,8 +75,8 @@ def recipes(write):
 def folders(write, world, tmp_path):
     """Three SAEs in folders, one of them damaged."""
     for n in range(2):
-        topk_sae(n).save_model(tmp_path / f"saes/good-{n}")
-    topk_sae(7).save_model(tmp_path / "saes/torn")
+        tied_topk(n).save_model(tmp_path / f"saes/good-{n}")
+    tied_topk(7).save_model(tmp_path / "saes/torn")
     weights = tmp_path / "saes/torn/sae_weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
     texts = {"model": str(world / "models/gpt2"), "texts": str(world / "texts.jsonl")}
@@ -192,7 +175,7 @@ def test_a_target_that_is_not_there_is_found_before_anything_is_written(write, t
 
 def test_names_tell_saes_apart(write, tmp_path):
     for n in range(2):
-        topk_sae(n).save_model(tmp_path / f"saes/s{n}")
+        tied_topk(n).save_model(tmp_path / f"saes/s{n}")
     model = {"model": "gpt2", "texts": "packaged"}
     one = write(model | SMALL, {"target": str(tmp_path / "saes"), "sae_id": ["*"]})
     assert [m.name for m in plan_sweep(one).members] == ["s0", "s1"]
@@ -330,32 +313,14 @@ def test_totals_are_the_sum_of_the_checks(recipes, tmp_path):
 
 
 def test_weights_take_the_disk_that_is_planned(tmp_path):
-    topk_sae(d_sae=4096).save_model(tmp_path / "sae")
+    tied_topk(d_sae=4096).save_model(tmp_path / "sae")
     assert sum(p.stat().st_size for p in (tmp_path / "sae").iterdir()) == pytest.approx(sae_bytes(16, 4096), rel=0.05)
 
 
 # the command
 
 
-@pytest.fixture
-def call(monkeypatch):
-    """The command line with `sweep` in it."""
-    if not any(c.callback is command for c in cli.app.registered_commands):
-        app = typer.Typer()
-        app.command("sweep")(command)
-        app.command("report")(cli.report)
-        monkeypatch.setattr(cli, "app", app)
-
-    def run(*arguments: object) -> int:
-        try:
-            return cli.main([str(a) for a in arguments])
-        except SystemExit as error:
-            return int(error.code or 0)
-
-    return run
-
-
-def test_plan_starts_nothing(recipes, call, capsys, tmp_path):
+def test_plan_starts_nothing(recipes, capsys, tmp_path):
     assert call("sweep", recipes, "--plan", "--results", "r") == 0
     out, err = capsys.readouterr()
     assert "tiny l0=4" in out
@@ -366,8 +331,9 @@ def test_plan_starts_nothing(recipes, call, capsys, tmp_path):
     assert json.loads(capsys.readouterr().out)["total"]["cells"] == 34
 
 
-def test_a_sweep_from_file_to_files(recipes, call, capsys, tmp_path):
+def test_a_sweep_from_file_to_files(recipes, capsys, tmp_path):
     names = ["o.svg", "o.png", "o.json", "o.txt", "o.md", "o.xml", "o.html"]
+    (tmp_path / "o.png").symlink_to("elsewhere.png")
     outputs = [part for name in names for part in ("--output", tmp_path / name)]
     code = call("sweep", recipes, "--results", "r", "--json", *outputs)
     out, err = capsys.readouterr()
@@ -378,7 +344,7 @@ def test_a_sweep_from_file_to_files(recipes, call, capsys, tmp_path):
     assert (tmp_path / "o.json").read_text() == out
     assert "[2/2] tiny l0=6: training 8 SAEs together" in err
     ET.parse(tmp_path / "o.svg")  # noqa: S314  # our own file
-    assert all((tmp_path / name).stat().st_size > 500 for name in names)
+    assert all((tmp_path / name).stat().st_size > 500 for name in [*names, "elsewhere.png"])
     assert found == overview_of(Path("r"))
     assert call("report", "r") == code
     assert "tiny l0=6: reconstruction" in capsys.readouterr().out
@@ -396,7 +362,7 @@ def test_a_sweep_from_file_to_files(recipes, call, capsys, tmp_path):
         (["--results", "file"], "cannot be written"),
     ],
 )
-def test_what_cannot_be_is_one_line_before_anything_is_computed(recipes, call, capsys, tmp_path, options, message):
+def test_what_cannot_be_is_one_line_before_anything_is_computed(recipes, capsys, tmp_path, options, message):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/store.json").write_text("{}")
     (tmp_path / "file").write_text("")

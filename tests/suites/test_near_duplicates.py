@@ -49,7 +49,7 @@ def test_normalised(text, expected):
 
 
 @given(letters, letters, letters, letters, letters)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_against_brute_force(before, common, after, head, tail):
     one, other = before + common + after, head + common + tail
     if shared_run(one, other, SHARED):

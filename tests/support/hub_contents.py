@@ -81,3 +81,10 @@ def documents(n: int, seed: int = 0, words: int = 130) -> list[str]:
     """Different documents of that many words, about four letters each."""
     rng = np.random.default_rng(seed)
     return [" ".join(f"w{i}" for i in rng.integers(0, 150, words)) for _ in range(n)]
+
+
+def save_world(root: Path) -> Path:
+    """A folder with a language model in models/gpt2 and its texts in texts.jsonl."""
+    save_gpt2(root / "models/gpt2")
+    (root / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents(700)))
+    return root

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from sae_lens.registry import get_sae_class, get_sae_training_class
 from sae_lens.saes.sae import SAE, SAEMetadata
+from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
 
 torch.set_num_threads(1)
 
@@ -24,6 +25,17 @@ METADATA = {
     "model_from_pretrained_kwargs": {},
 }
 OPTIONS = {"topk": {"k": 4}, "abstopk": {"k": 4}, "matching_pursuit": {"max_iterations": 5}}
+
+
+def tied_topk(seed: int = 0, *, d_sae: int = 48, k: int = 4, **metadata: object) -> TopKSAE:
+    """A TopK SAE of the tiny GPT-2 with unit rows, tied: not trained, but a real SAE."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.nn.functional.normalize(torch.randn(d_sae, 16, generator=generator), dim=-1)
+    facts = {"hook_name": METADATA["hook_name"], "context_size": 32, "prepend_bos": True} | metadata
+    sae = TopKSAE(TopKSAEConfig(d_in=16, d_sae=d_sae, k=k, metadata=SAEMetadata(**facts)))
+    zeros = {"b_enc": torch.zeros(d_sae), "b_dec": torch.zeros(16)}
+    sae.load_state_dict({"W_dec": rows, "W_enc": rows.T.contiguous()} | zeros)
+    return sae
 
 
 def randomise(sae, seed: int = 0):

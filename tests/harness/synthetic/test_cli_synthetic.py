@@ -7,19 +7,12 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from command_line import call
 from tiny_worlds import flags_of
 
-from sae_sanity.harness import cli
 from sae_sanity.results.report import from_json
 
 ROOT = Path(__file__).parents[3]
-
-
-def call(*arguments: str) -> int:
-    try:
-        return cli.main(list(arguments))
-    except SystemExit as error:
-        return int(error.code or 0)
 
 
 def test_json_figures_and_report_again(part, capsys, tmp_path):

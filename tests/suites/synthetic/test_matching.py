@@ -67,7 +67,7 @@ def test_best_latents_swapped_give_saelens_uniqueness():
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_matching_against_all_permutations(n, m, seed, signed):
     features, decoder = directions(n, 3, seed), scaled(m, 3, seed + 1)
     cosines = cosine_similarities(features, decoder)
