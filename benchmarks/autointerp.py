@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
+from figures import emit
 from sae_bench.evals.autointerp import main as saebench
 from sae_bench.evals.autointerp.eval_config import AutoInterpEvalConfig
 from sae_bench.sae_bench_utils import activation_collection
@@ -190,7 +191,9 @@ def run(options: argparse.Namespace, url: str) -> None:
         read = f"{seconds:.1f} s ({reading:.1f} of it the language model)"
         print(f"ours: {read}, {questions} questions, {rate:.0f} a second")
         print(f"memory: {before:.2f} GiB before asking, {after:.2f} after")
+        figures = {"seconds": seconds, "questions a second": rate, "memory before": before, "memory after": after}
         if options.ours_alone:
+            emit("autointerp", figures)
             return
         tokens = Corpus.of(activations).tokens
         language = LanguageModel("any", site.model, site.tokenizer, bos_token_id=site.bos_token_id)
@@ -201,6 +204,7 @@ def run(options: argparse.Namespace, url: str) -> None:
                 theirs(sae, model, tokens, options.latents)
             other = time.perf_counter() - start
         print(f"SAEBench: {other:.1f} s for {len(saes)} SAEs one after another; ratio {other / seconds:.1f}")
+        emit("autointerp", figures | {"ratio": other / seconds})
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from figures import emit
 from sae_bench.evals.ravel import intervention, mdbm
 from sae_bench.evals.ravel import main as ravel
 from sae_bench.evals.ravel.eval_config import RAVELEvalConfig
@@ -144,6 +145,8 @@ def main() -> None:
         one, scores = theirs(site, known, task, pairs, saes[0])
         print(f"SAEBench: {one:.1f} s for one SAE; isolation and cause {scores}")
         print(f"ratio: {seconds / one:.2f} of SAEBench's one")
+        gap = max(abs(a - b) for a, b in zip(found[0], scores, strict=True))
+        emit("causal_editing", {"ratio": seconds / one, "disagreement": gap})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ Usage: python benchmarks/l0_matching.py [--architectures gated,topk] [--profile 
 
 Runs `sae-sanity check demo --suites reconstruction` once per architecture and prints the Markdown table of
 docs/architectures.md: mean L0 measured on held-out texts, and the largest relative error over the SAEs of an arm.
-A folder that is finished already is read, not run again.
+A folder that is finished already is read, not run again. Where a check failed, or left an arm that exists for its
+architecture without an SAE, the last line says so and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from sae_sanity.baselines import ARCHITECTURES
+from figures import MEASURED, emit
+
+from sae_sanity.baselines import ARCHITECTURES, CONTROLS, parse_arm
 from sae_sanity.results.design import ArmFacts
 
 ARMS = ("trained", "frozen_decoder@iso", "soft_frozen@0.8", "frozen_encoder@iso", "random", "permuted_encoder")
 """Columns: the arms that are calibrated."""
 HEADER = (f"| architecture | {' | '.join(f'`{arm}`' for arm in ARMS)} |", "|---|" + "--:|" * len(ARMS))
-FINISHED = (0, 1, 3, 4)
-"""Exit codes of a check that ended in a verdict, whatever it was."""
 
 
 def main() -> None:
@@ -42,10 +43,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.results or Path(temporary)
         print("\n".join(HEADER))
+        errors: list[float] = []
+        problems: list[str] = []
         for architecture in options.architectures.split(","):
             more = ["--tokens", str(options.tokens)] if options.tokens else []
             failed = check(architecture, folder / architecture, ["--profile", options.profile, *more])
-            print(row(architecture, read_facts(folder / architecture), failed), flush=True)
+            facts = read_facts(folder / architecture)
+            print(row(architecture, facts, failed), flush=True)
+            problems += [f"{architecture}: {each}" for each in (failed, *missing(architecture, facts)) if each]
+            errors += [abs(s.l0 / s.target_l0 - 1) for arm in ARMS for s in facts.get(arm, ())]
+        if problems:
+            sys.exit("; ".join(problems))
+        emit("l0_matching", {"greatest error": max(errors)})
+
+
+def missing(architecture: str, facts: Mapping[str, Sequence[ArmFacts]]) -> list[str]:
+    """Say which arms exist for an architecture but have no finished SAE."""
+    exist = [arm for arm in ARMS if not (CONTROLS.get(arm) or parse_arm(arm)).applies_to(architecture)]
+    return [f"no SAE of {arm}" for arm in exist if not facts.get(arm)]
 
 
 def check(architecture: str, folder: Path, more: Sequence[str]) -> str:
@@ -60,7 +75,8 @@ def check(architecture: str, folder: Path, more: Sequence[str]) -> str:
         check=False,
     )
     print(f"{architecture}: exit {run.returncode} after {time.monotonic() - begun:.0f} s", file=sys.stderr)
-    return "" if run.returncode in FINISHED else (run.stderr.strip().splitlines() or ["no message"])[-1]
+    said = run.stderr.strip().splitlines() or [f"exit code {run.returncode}"]
+    return "" if run.returncode in MEASURED else said[-1]
 
 
 def read_facts(folder: Path) -> Mapping[str, Sequence[ArmFacts]]:

@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from figures import MEASURED, emit
+
 from sae_sanity.harness.profiles import PROFILES
 
 FLAGS = ["--suites", "reconstruction", "--baselines", "random"]
@@ -29,8 +31,8 @@ def peak_gib(profile: str, tokens: int, folder: Path) -> tuple[float, float]:
     begun = time.monotonic()
     process = subprocess.Popen([*command, "--results", str(folder / "results")], env=environ, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) in (2, 70, 130):
-        sys.exit(f"the check of {tokens} tokens failed")
+    if (code := os.waitstatus_to_exitcode(status)) not in MEASURED:
+        sys.exit(f"the check of {tokens:,} tokens ended with exit code {code}")
     return usage.ru_maxrss / 2**20, time.monotonic() - begun
 
 
@@ -48,6 +50,7 @@ def main() -> None:
         peaks.append(peak)
         print(f"{tokens:>10,} tokens  peak {peak:5.2f} GiB  {seconds:5.0f} s", flush=True)
     print(f"ratio {peaks[1] / peaks[0]:.2f} for {options.factor} times the tokens")
+    emit("memory", {"peak": peaks[1], "ratio": peaks[1] / peaks[0]})
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import psutil
+from figures import MEASURED, emit
 
 TARGET = 0.25
 """Largest share by which a prediction may be off (issue 8, point 5)."""
@@ -69,6 +70,8 @@ class Case:
     """Where it writes."""
     environment: dict[str, str] = field(default_factory=dict)
     """Further variables."""
+    codes: tuple[int, ...] = MEASURED
+    """Exit codes of a run that counts."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,9 @@ def cases(root: Path, *, full: bool) -> dict[str, Callable[[], Case]]:
     def judge() -> Case:
         flags = ["demo", "--profile", "smoke", "--suites", "autointerp", "--judge", "instant", "--judge-url", serve()]
         key = {"OPENAI_API_KEY": "none-is-needed"}
-        return Case(command("plan", *flags, "--json"), command("check", *flags), root / "judge", key)
+        # a judge that answers at once knows nothing: INVALID is what comes of it
+        codes = (*MEASURED, 4)
+        return Case(command("plan", *flags, "--json"), command("check", *flags), root / "judge", key, codes)
 
     return {"check": check, "sweep": sweep, "synthetic": synthetic, "judge": judge}
 
@@ -134,7 +139,7 @@ def run(case: Case, cache: Path) -> Ran:
     )
     cpu = cpu_seconds(child)
     seconds = time.perf_counter() - start
-    if child.returncode not in (0, 1, 3, 4):
+    if child.returncode not in case.codes:
         raise SystemExit(f"{case.run} ended with {child.returncode}")
     disk = {"results": float(bytes_in(case.results)), "cache": float(bytes_in(cache / "activations"))}
     actual = {"seconds": seconds, **disk, **tokens_in(case)}
@@ -253,7 +258,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = options.keep or Path(temporary)
         figures = {name: both(name, root, full=options.full) for name in options.cases}
-    print(json.dumps({"benchmark": "plan_accuracy", "target": TARGET, "figures": figures}))
+    print(json.dumps({"target": TARGET, "figures": figures}))
+    emit("plan_accuracy", dict(said(figures)))
+
+
+def said(figures: dict[str, dict[str, Any]]) -> Iterator[tuple[str, float]]:
+    """The ratios by what the table calls them: time by both ways to plan it; disk and tokens are the same in both."""
+    for case, found in figures.items():
+        yield f"{case} seconds, thumbs", found["thumbs"]["seconds"]
+        yield f"{case} seconds, adjusted", found["adjusted"]
+        for what, ratio in found["measured"].items():
+            yield what if what.startswith(case) else f"{case} {what}", ratio
 
 
 def both(name: str, root: Path, *, full: bool) -> dict[str, Any]:
@@ -280,6 +295,9 @@ def show(name: str, turn: str, ran: Ran) -> None:
         mark = "" if abs(ratio - 1) <= TARGET else "  off"
         figures = f"predicted {ran.predicted[what]:>14,.0f}  actual {ran.actual[what]:>14,.0f}"
         print(f"{name:<10} {turn:<9} {what:<13} {figures}  ratio {ratio:5.2f}{mark}", flush=True)
+    for what in ("results", "cache", "judge tokens"):
+        if ran.predicted.get(what) and not ran.actual.get(what):
+            print(f"{name:<10} {turn:<9} {what:<13} predicted {ran.predicted[what]:>14,.0f}  none found: no ratio")
     cpu = ran.actual["seconds"] * ran.busy
     print(f"{name:<10} {turn:<9} CPU seconds   {cpu:,.0f}: {ran.predicted['seconds'] / cpu:.2f} of them predicted")
     print(f"{name:<10} {turn:<9} computing {ran.busy:.0%} of the time, load {ran.load:.1f}", flush=True)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from figures import emit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -323,12 +324,15 @@ def show(rows: int, folder: Path, options: argparse.Namespace) -> None:
     spent, gib = float(str(found["processor"])), float(str(found["gib"]))
     print(f"in all {whole:.2f} s, {spent:.2f} s of processor time (at most {SECONDS:g})")
     print(f"peak {gib:.2f} GiB (at most {GIB:g})")
+    figures = {"processor": spent, "seconds": whole, "memory": gib}
     if not options.no_peers:
         by_hand: dict[str, float] = on_one_core(["--peers", str(folder)])  # pyright: ignore[reportAssignmentType]
         print("by hand, one comparison: " + "  ".join(f"{name} {value:.2f} s" for name, value in by_hand.items()))
         each = seconds["judge"] / int(str(found["comparisons"]))
         times = "  ".join(f"{name} {by_hand[name] / each:.1f} times as long" for name in list(by_hand)[1:])
         print(f"ours, one comparison with its share of reading and the gate: {each:.3f} s; by hand: {times}")
+        figures |= {name.removeprefix("groupby and "): by_hand[name] / each for name in list(by_hand)[1:]}
+    emit("report_speed", figures)
     sys.exit(spent > SECONDS or gib > GIB)
 
 

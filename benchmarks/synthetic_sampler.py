@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from figures import emit
 from sae_lens.synthetic import ActivationGenerator, FeatureDictionary
 
 from sae_sanity.suites.synthetic import PAPER, World, make_world
@@ -64,6 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"batch {options.batch_size}, d_in {options.d_in}, L0 {options.l0:g}, {options.device} ({options.threads})")
+    figures: dict[str, float] = {}
     print("world      features  ours ms  sae_lens ms  samples/s ours   ratio")
     for kind in PAPER:
         for n_features in SIZES:
@@ -75,11 +77,13 @@ def main() -> None:
                 options.seconds,
             )
             other = seconds(theirs(world, options.batch_size), options.device, options.seconds)
+            figures[f"{kind} {n_features}"] = other / ours
             print(
                 f"{kind:9} {n_features:9,} {ours * 1e3:8.2f} {other * 1e3:12.2f} {options.batch_size / ours:15,.0f}"
                 f" {other / ours:7.1f}",
                 flush=True,
             )
+    emit("synthetic_sampler", figures)
 
 
 if __name__ == "__main__":

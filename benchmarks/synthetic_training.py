@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+from figures import emit
 from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import TrainingSAE
 from sae_lens.synthetic import ActivationGenerator, FeatureDictionary, train_toy_sae
@@ -132,7 +133,8 @@ def spread(values: list[float], digits: int) -> str:
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
-def report(task: Task, n: int) -> None:
+def report(task: Task, n: int) -> dict[str, list[float]]:
+    """Print both sides; the ratio and the difference of explained variance of every round."""
     done = list(rounds(task, n))
     work = task.steps * BATCH * len(ARMS)
     for name, sides in (("ours", [a for a, _ in done]), ("sae_lens", [b for _, b in done])):
@@ -141,6 +143,7 @@ def report(task: Task, n: int) -> None:
     ratio = [b.seconds / a.seconds for a, b in done]
     gap = [a.explained - b.explained for a, b in done]
     print(f"{task.architecture:20} {'ratio':9} {spread(ratio, 2):>26} {spread(gap, 4):>24}", flush=True)
+    return {f"{task.architecture} ratio": ratio, f"{task.architecture} explained variance": gap}
 
 
 def main() -> None:
@@ -164,10 +167,12 @@ def main() -> None:
         f" {options.rounds} rounds: median (least-greatest)"
     )
     print(f"{'architecture':20} {'side':9} {'samples x arms per second':>26} {'EV of the trained arm':>24}")
+    figures: dict[str, list[float]] = {}
     for architecture in options.architectures:
         task = Task(world, architecture, options.steps, options.lr, moments, held_out)
         ours(task._replace(steps=2))  # warm-up
-        report(task, options.rounds)
+        figures |= report(task, options.rounds)
+    emit("synthetic_training", figures)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,9 @@ from .compare_runs import check_comparable, check_two_runs, since
 from .config import Settings, profile_defaults
 from .design import check_policy, left_out_nulls
 from .errors import UsageError, unknown
-from .estimate import expected
-from .executors.local import LocalExecutor
+from .estimate import clusters_of, estimate, expected
 from .judging import Limits, check_judge, judging
-from .limits import check_device, check_l0
+from .limits import check_cache, check_device, check_l0
 from .lock import InUseError
 from .measures import SYNTHETIC, check_suites, make_suites, site_suites
 from .plan import Plan, make_plan
@@ -260,8 +259,6 @@ def registered_plan(settings: Settings, lock: Path | None = None) -> Lock | None
 def _run_task(task: Task, run: Run, folder: Path) -> CheckReport:
     """Check one SAE, and keep for the next plan how long its stages took."""
     task, artefact = _loaded(task, run.asked)
-    if not isinstance(run.executor, LocalExecutor | None) or run.shard is not None:
-        return _run_loaded(task, artefact, run, folder)  # what several do together says nothing of one
     with timed(run.progress, expected(task.plan, artefact.sae.cfg.d_in if artefact else None)) as progress:
         return _run_loaded(task, artefact, replace(run, progress=progress), folder)
 
@@ -272,6 +269,10 @@ def _run_loaded(task: Task, artefact: Artefact | None, run: Run, folder: Path) -
     if worlds is not None:
         refuse_what_cannot_run(worlds)
     _claim(settings, folder, only_look=True)
+    if site_suites(settings):
+        d_in = artefact.sae.cfg.d_in if artefact else None
+        planned = estimate(task.plan, clusters_of(settings), d_in)
+        check_cache(planned.cache_bytes, cache_folder() / "activations")
     # A recipe alone is judged without a language model.
     subject = _subject(settings, artefact, run) if site_suites(settings) else None
     _claim(settings, folder, only_look=False)

@@ -25,6 +25,7 @@ from .errors import UsageError
 from .options import (
     BaselineRun,
     Config,
+    Figures,
     Format,
     Json,
     Lock,
@@ -39,7 +40,7 @@ from .options import (
     split,
     takes_settings,
 )
-from .output import console, deliver, destinations
+from .output import check_figures, console, deliver, destinations, draw
 from .progress import PlainProgress, Progress, RichProgress
 
 # Before torch is imported. Its threads spin while they wait for each other, which on two cores shared with one other
@@ -93,6 +94,7 @@ def check(
     format_: Format = None,
     json: Json = False,
     output: Output = None,
+    figures: Figures = None,
     results: Results = None,
     executor: Way = "local",
     ray_address: RayAddress = None,
@@ -105,6 +107,7 @@ def check(
     from .shards import Shard, Unfinished
 
     to = destinations(format_, json=json, output=output)
+    check_figures(figures)
     limits = parse_limits(max_judge_tokens, max_cost, judge_price)
     own = Shard.parse(shard) if shard is not None else None
     try:
@@ -115,6 +118,7 @@ def check(
     except Unfinished as others:
         typer.echo(f"sae-sanity: {others}", err=True)
         raise typer.Exit from None
+    draw(report, figures)
     deliver(report, to)
     raise typer.Exit(report.exit_code)
 
@@ -168,6 +172,7 @@ def report(
     format_: Format = None,
     json: Json = False,
     output: Output = None,
+    figures: Figures = None,
     saebench: Annotated[Path | None, typer.Option(help="Also write SAEBench's eval-output files to a folder.")] = None,
     latents: Annotated[bool, typer.Option("--latents", help="Show latents of every arm side by side instead.")] = False,
     lock: Lock = None,
@@ -182,6 +187,7 @@ def report(
     from .record import report_of
 
     to = destinations(format_, json=json, output=output)
+    check_figures(figures)
     if latents:
         show_latents(folder)
         return
@@ -195,6 +201,7 @@ def report(
 
         files = write_saebench(folder, saebench)
         typer.echo(f"sae-sanity: wrote {len(files)} files to {saebench}", err=True)
+    draw(found, figures)
     deliver(found, to)
     raise typer.Exit(found.exit_code)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from .errors import UsageError, unknown
-from .options import Format, Json, Names, Output, split
-from .output import console, deliver, destinations
+from .errors import unknown
+from .options import Figures, Format, Json, Names, Output, split
+from .output import check_figures, console, deliver, destinations, draw
 from .synthetic.config import SyntheticSettings
 
 if TYPE_CHECKING:
     from ..results.replication import Replication
 
-Figures = Annotated[Path | None, typer.Option(help="Also draw the figures, as PNG and SVG, into this folder.")]
 Results = Annotated[Path | None, typer.Option(help="Folder for results (default: one in sae-sanity-results).")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that work side by side.")]
 
@@ -81,11 +79,11 @@ def synthetic(
     from .synthetic.judge import run_synthetic
 
     to = destinations(format_, json=json, output=output)
-    _check_figures(figures)
+    check_figures(figures)
     settings = resolve_synthetic(flags)
     with progress_bars() as progress:
         report = run_synthetic(settings, results, progress)
-    _draw(figures, report.suites[0].detail, f"{settings.world}-{settings.architecture}")
+    draw(report, figures)
     deliver(report, to)
     raise typer.Exit(report.exit_code)
 
@@ -122,25 +120,3 @@ def reproduce(
 def exit_code_of(found: Replication) -> int:
     """1 where a number of the paper differs at its own size; in smaller worlds numbers need not agree."""
     return int(found.published_size and any(line.verdict != "PASS" for line in found.lines))
-
-
-def _check_figures(folder: Path | None) -> None:
-    """Refuse what cannot become a folder, before hours are spent."""
-    if folder is None:
-        return
-    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise UsageError(f"--figures is {folder}: {nearest} is not a writable folder")
-
-
-def _draw(folder: Path | None, detail: Any, name: str) -> None:  # noqa: ANN401
-    if folder is None or detail is None:
-        return
-    from ..results.report.figures import save_figures
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files = save_figures(detail, folder / name)
-    except OSError as error:
-        raise UsageError(f"--figures is {folder}: it cannot be written ({error.strerror})") from None
-    typer.echo(f"sae-sanity: wrote {len(files)} figures to {folder}", err=True)

@@ -23,6 +23,7 @@ COMMON = ("hook_name", "context_size", "prepend_bos", "seed")
 BY_SUITE: Mapping[str, tuple[str, ...]] = {
     "reconstruction": ("held_out_documents",),
     "sparse_probing": ("probe_datasets", "probe_prompts"),
+    "hard_probing": ("probe_datasets", "probe_prompts", "probe_conditions"),
     "autointerp": ("judge", "detection_examples", "hard_negatives", "early_stop"),
     "causal_editing": (
         *("ravel", "ravel_entity", "ravel_attributes"),

@@ -18,7 +18,7 @@ FILE_NAME = "sae-sanity.toml"
 PYPROJECT, TABLE = "pyproject.toml", "sae-sanity"
 """Where settings are read from without a file of their own: the table [tool.sae-sanity]."""
 ENV_PREFIX = "SAE_SANITY_"
-_NOT_SETTINGS = frozenset({"CACHE", "BASELINES"})
+_NOT_SETTINGS = frozenset({"CACHE", "CACHE_MAX", "BASELINES"})
 FLAGS = frozenset(
     (
         *("sae_id", "model", "texts", "suites", "baselines", "architecture", "hook_name", "seeds", "random_seeds"),
@@ -95,6 +95,8 @@ class Settings(BaseModel):
     """Which of the 113 probing datasets."""
     probe_prompts: Annotated[int, Field(ge=50)]
     """Prompts per dataset, train and test together."""
+    probe_conditions: Literal["smoke", "demo", "release"]
+    """How `hard_probing` makes probing hard: which conditions, seeds and dense probes."""
     world: Literal["constant", "variable", "correlated", "hierarchical", "synthsaebench"] = "variable"
     """Kind of world of the suite `synthetic`; its size is that of the preset that belongs to the profile."""
     judge: str = ""

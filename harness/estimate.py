@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from ..suites.hard_probing.conditions import profile
+from ..suites.shard_file import bytes_of_shard
 from ..suites.suite import suite_classes
 from .measures import SYNTHETIC, site_suites
 from .plan import Plan
-from .run import is_joint, measured_by
+from .run import is_joint, measured_by, steps_sparsely
 from .speeds import About, Speeds
 from .synthetic.config import of_check
 from .synthetic.run import synthetic_plan
-from .timing import Expected
+from .timing import READING, Expected
 
 if TYPE_CHECKING:
     from .config import Settings
@@ -31,17 +33,31 @@ REPORT_SECONDS = 3.0
 TOKENS_PER_SECOND = 5_000
 """Activations at layer 12 of SmolLM2-135M in bfloat16: 245,760 tokens took 47 s."""
 SECONDS_PER_MAC = 5.3e-11
-"""Per token x d_in x d_sae of one SAE's optimiser step: 120 steps of 12 SAEs took 92 s."""
+"""Per token x d_in x d_sae of one SAE's optimiser step through SAELens: 120 steps of 12 SAEs took 92 s."""
+SECONDS_PER_STEP, SECONDS_PER_LATENT, SECONDS_PER_SPARSE_MAC, SECONDS_PER_ENTRY = 1.4e-3, 2e-9, 1.3e-11, 1.8e-10
+"""The sparse step of one SAE: in itself, per token x d_sae (which are active), per token x d_in x d_sae (the encoder
+and Adam), per token x L0 x d_in (decoding and gradients). Fitted by hand to BatchTopK, right to 16 % there: CPU time
+beside other work for 192 latents in R^24 (1.8 ms a step, batches of 256), 800 in R^50 (4.1, 1,024), 3,200 in R^100 (11,
+1,024) and 4,096 in R^576 (75, 2,048); wall time of runs recorded in a cache for 512 and 1,024 in R^576 (19, 31)."""
+TOPK_TIMES = 1.7
+"""The largest of each row are dearer to find: 800 latents 6.4 ms a step, 1,024 in R^576 46 (both CPU time)."""
+UNKNOWN_L0 = 64.0
+"""Taken where the L0 of a given SAE is yet to be measured."""
 SECONDS_PER_ENCODED_MAC = 1.3e-11
 """Per token x d_in x d_sae of what only goes through an SAE's encoder."""
 CALIBRATION_PASSES = 3
 """Times that the calibration texts go through an SAE until its L0 matches."""
+SECONDS_PER_CALIBRATED_LATENT, SECONDS_PER_MEASURED_LATENT = 3e-8, 1.5e-8
+"""In a synthetic world, per sample x d_sae: until the L0 of an SAE matches, and until it is measured. By CPU time of
+presets smoke and small (fewer samples), beside other work."""
 SECONDS_PER_DOCUMENT_MAC = 8e-11
 """Per token x d_in x d_sae of what is encoded and decoded document by document."""
 SECONDS_PER_SPLICED_TOKEN = 2.3e-4
 """A token through the layers above the hook, with logits."""
 SECONDS_PER_PROBE = 0.19
 """The probes of one SAE on one dataset of 500 prompts."""
+SECONDS_PER_PROBLEM, DENSE_SHARE = 0.5, 1.0
+"""The two arrows of one SAE at one hard problem; how many SAEs the dense probes cost."""
 SECONDS_PER_CELL = 5.0
 """One SAE in a suite that nothing is known of."""
 REFERENCES = 2
@@ -50,8 +66,6 @@ D_IN = 576
 """Width of the demo's language model."""
 TOKENS_PER_PROMPT = 25
 """Mean length of a probing prompt of the demo: 184,000 tokens in 16 x 500 prompts."""
-BYTES_PER_ACTIVATION = 2
-"""Activations are kept in 16 bits."""
 BYTES_PER_ROW = 6
 """One score in a compressed Parquet file, with its manifest's share."""
 BYTES_PER_CELL = 3_000
@@ -161,7 +175,9 @@ def estimate(
     thumbs, settings = thumb_stages(plan, clusters, d_in), plan.settings
     stages, measured = corrected(thumbs, about_of(settings), speeds)
     on_site = [name for name in site_suites(settings) if name in clusters]
-    tokens = _tokens(settings) + _probed_tokens(settings, clusters) if on_site else 0
+    # Suites that probe read the same texts.
+    probed = max((clusters[name] for name in READING if name in clusters), default=0)
+    tokens = _tokens(settings) + _probed_tokens(settings, probed) + _read_again(settings) if on_site else 0
     saes = len(plan.saes())
     return Estimate(
         tokens,
@@ -169,7 +185,7 @@ def estimate(
         stages,
         measured,
         results_bytes=_results_bytes(plan, clusters, d_in or D_IN),
-        cache_bytes=tokens * (d_in or D_IN) * BYTES_PER_ACTIVATION,
+        cache_bytes=bytes_of_shard(d_in or D_IN, tokens, tokens, 0) if tokens else 0,
     )
 
 
@@ -219,14 +235,36 @@ def thumb_stages(plan: Plan, clusters: Mapping[str, int], d_in: int | None = Non
         held_out = s.held_out_documents * s.context_size
         stages["loading"] = LOADING_SECONDS
         stages["activations"] = _tokens(s) / TOKENS_PER_SECOND
-        steps = plan.steps * s.batch_size * len(plan.trained) * s.seeds
-        stages["training"] = steps * macs * SECONDS_PER_MAC
+        how = {"architecture": s.architecture, "sparse": steps_sparsely(s)}
+        each = seconds_of_steps(plan.steps, s.batch_size, (d, s.d_sae), s.l0, **how)
+        stages["training"] = len(plan.trained) * s.seeds * each
         encoded = s.calibration_tokens * CALIBRATION_PASSES + held_out
         stages["arms"] = saes * encoded * macs * SECONDS_PER_ENCODED_MAC
         stages |= {name: _seconds_of_suite(name, plan, clusters, macs) for name in on_site}
     if SYNTHETIC in clusters:
         stages[SYNTHETIC] = thumb_worlds(of_check(s))
     return stages | {"report": REPORT_SECONDS}
+
+
+def seconds_of_steps(
+    steps: int, batch_size: int, size: tuple[int, int], l0: float | None, *, architecture: str, sparse: bool
+) -> float:
+    """Training time of one SAE of several on a stream.
+
+    Args:
+        steps: of the optimiser.
+        batch_size: tokens or samples of each.
+        size: d_in and d_sae.
+        l0: active latents; None where it is not known yet.
+        architecture: of the SAE.
+        sparse: whether the step costs what active latents cost.
+    """
+    (d_in, d_sae), tokens = size, steps * batch_size
+    if not sparse:
+        return tokens * d_in * d_sae * SECONDS_PER_MAC
+    each = d_sae * SECONDS_PER_LATENT + d_in * d_sae * SECONDS_PER_SPARSE_MAC
+    found = steps * SECONDS_PER_STEP + tokens * (each + (l0 or UNKNOWN_L0) * d_in * SECONDS_PER_ENTRY)
+    return found * (TOPK_TIMES if architecture == "topk" else 1.0)
 
 
 def thumb_worlds(settings: SyntheticSettings) -> float:
@@ -242,8 +280,14 @@ def _seconds_of_suite(name: str, plan: Plan, clusters: Mapping[str, int], macs: 
         spliced = s.ce_documents * s.context_size * SECONDS_PER_SPLICED_TOKEN
         each = s.held_out_documents * s.context_size * macs * SECONDS_PER_DOCUMENT_MAC + spliced
         return (saes + REFERENCES) * each
+    if name == "hard_probing":
+        tokens = _probed_tokens(s, clusters[name])
+        probed = profile(s.probe_conditions)
+        each = clusters[name] * len(probed.conditions) * len(probed.seeds) * SECONDS_PER_PROBLEM
+        reading = tokens / TOKENS_PER_SECOND + (saes + REFERENCES) * tokens * macs * SECONDS_PER_ENCODED_MAC
+        return reading + (saes + DENSE_SHARE) * each
     if name == "sparse_probing":
-        tokens = _probed_tokens(s, clusters)
+        tokens = _probed_tokens(s, clusters[name])
         probes = clusters[name] * SECONDS_PER_PROBE * (0.5 + s.probe_prompts / 1000)
         return tokens / TOKENS_PER_SECOND + (saes + REFERENCES) * (tokens * macs * SECONDS_PER_ENCODED_MAC + probes)
     if name == "causal_editing":
@@ -254,9 +298,9 @@ def _seconds_of_suite(name: str, plan: Plan, clusters: Mapping[str, int], macs: 
 
 def reading_share(name: str, plan: Plan, clusters: Mapping[str, int]) -> float:
     """Share of a suite's time in which the language model reads texts of its own, once for all SAEs of a site."""
-    if name != "sparse_probing":
+    if name not in READING:
         return 0.0
-    reading = _probed_tokens(plan.settings, clusters) / TOKENS_PER_SECOND
+    reading = _probed_tokens(plan.settings, clusters[name]) / TOKENS_PER_SECOND
     return reading / _seconds_of_suite(name, plan, clusters, D_IN * plan.settings.d_sae)
 
 
@@ -266,8 +310,14 @@ def _tokens(settings: Settings) -> int:
     return s.tokens + s.calibration_tokens + s.held_out_documents * s.context_size
 
 
-def _probed_tokens(settings: Settings, clusters: Mapping[str, int]) -> int:
-    return clusters.get("sparse_probing", 0) * settings.probe_prompts * TOKENS_PER_PROMPT
+def _read_again(settings: Settings) -> int:
+    """Tokens of the texts that `autointerp` shows: known ones, but a set of their own."""
+    s = settings
+    return s.calibration_tokens + s.held_out_documents * s.context_size if "autointerp" in s.suites else 0
+
+
+def _probed_tokens(settings: Settings, datasets: int) -> int:
+    return datasets * settings.probe_prompts * TOKENS_PER_PROMPT
 
 
 def _results_bytes(plan: Plan, clusters: Mapping[str, int], d_in: int) -> int:
@@ -308,15 +358,6 @@ def about_of_worlds(settings: SyntheticSettings) -> About:
     return About(settings.device, settings.world, settings.architecture)
 
 
-def in_words(n_bytes: float | int) -> str:
-    """Bytes as people read them."""
-    for unit in ("bytes", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} GB"
-
-
 def seconds_of_edits(settings: Settings, saes: int) -> float:
     """Wall time of `causal_editing`: the model is asked what it knows, then masks learn and are tried."""
     asking = settings.editing_entities * PROMPTS_PER_ENTITY * SECONDS_PER_ANSWER
@@ -334,6 +375,11 @@ def seconds_in_worlds(settings: SyntheticSettings, arms: int, saes: int) -> floa
         arms: trained arms in every world, starts counted.
         saes: SAEs that are measured in every world.
     """
-    macs = settings.samples * settings.d_in * settings.width
-    matching = saes * 1.0 * (settings.n_features / 3200) ** 2
-    return settings.worlds * (arms * macs * SECONDS_PER_MAC + matching)
+    s, steps = settings, settings.samples // settings.batch_size
+    # Of what a world may be of, SAELens' step alone knows `standard`.
+    how = {"architecture": s.architecture, "sparse": s.architecture != "standard"}
+    training = arms * seconds_of_steps(steps, s.batch_size, (s.d_in, s.width), s.target_l0, **how)
+    calibrating = s.calibration_samples * s.width * SECONDS_PER_CALIBRATED_LATENT
+    measuring = s.evaluation_samples * s.width * SECONDS_PER_MEASURED_LATENT
+    matching = 1.0 * (s.n_features / 3200) ** 2
+    return s.worlds * (training + saes * (calibrating + measuring + matching))

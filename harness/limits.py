@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from ..suites.shelf import VARIABLE, allowed, in_words, size_of
 from .errors import UsageError
 
 
@@ -30,3 +33,36 @@ def check_device(name: str) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].split(".")[0]
         raise UsageError(f"device is {name!r}: {reason}; cpu always works") from None
+
+
+def cache_limit() -> int | None:
+    """Most bytes that the activations of the cache may take; None where there is no limit.
+
+    Raises:
+        UsageError: where the variable is no size.
+    """
+    try:
+        return allowed()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def check_cache(need: int, folder: Path) -> None:
+    """Refuse a check whose activations alone are more than the cache may take.
+
+    What the cache has may be the check's own, made before the limit was as low: sets that are there need no room. So
+    a check is refused only if it would have to make more than the limit; else the shelf sees which sets are missing.
+
+    Args:
+        need: bytes, as planned.
+        folder: of all sets.
+
+    Raises:
+        UsageError: with both sizes.
+    """
+    most = cache_limit()
+    if most is None:
+        return
+    there = size_of(folder)
+    if there <= most < need - there:
+        raise UsageError(f"the activations will take about {in_words(need)}, but {VARIABLE} is {in_words(most)}")

@@ -71,6 +71,7 @@ Output = Annotated[
     list[Path] | None,
     typer.Option(help="Also write the report to FILE (.txt .json .md .xml .html); repeatable.", metavar="FILE"),
 ]
+Figures = Annotated[Path | None, typer.Option(help="Also draw the figures, as PNG and SVG, into this folder.")]
 BaselineRun = Annotated[
     Path | None, typer.Option(help="Results folder of an earlier check: say whether this one is worse.")
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from ..results.files import write_output
 from .errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from ..results.outcome import CheckReport
+    from ..results.outcome import CheckReport, SuiteResult
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,54 @@ def save(path: Path, data: bytes) -> None:
         write_output(path, data)
     except OSError as error:
         raise UsageError(f"--output is {path}: it cannot be written ({error.strerror})") from None
+
+
+def check_figures(folder: Path | None) -> None:
+    """Refuse what cannot become the folder of `--figures`, before hours are spent.
+
+    Raises:
+        UsageError: for a folder that cannot be made or written to.
+    """
+    if folder is None:
+        return
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UsageError(f"--figures is {folder}: {nearest} is not a writable folder")
+
+
+def draw(report: CheckReport, folder: Path | None) -> None:
+    """Draw what the suites of a report have figures of, as PNG and SVG, and say how many on stderr.
+
+    Args:
+        report: What a check concluded.
+        folder: `--figures`; None where nobody asked.
+
+    Raises:
+        UsageError: for a folder that cannot be written.
+    """
+    if folder is None:
+        return
+    from ..results.report.figures import save_suite_figures  # late: it loads matplotlib
+
+    files: list[Path] = []
+    try:
+        for place, suite in enumerate(report.suites, 1):
+            files += save_suite_figures(suite, folder / _stem(report, suite, place))
+    except OSError as error:
+        raise UsageError(f"--figures is {folder}: it cannot be written ({error.strerror})") from None
+    told = f"wrote {len(files)} figures to {folder}" if files else "no suite of this check has a figure; nothing drawn"
+    sys.stderr.write(f"sae-sanity: {told}\n")
+
+
+def _stem(report: CheckReport, suite: SuiteResult, place: int) -> str:
+    """Beginning of a file's name: the suite, or its worlds and architecture; with the SAE where there are several."""
+    name = f"{suite.detail.world}-{report.manifest.settings.get('architecture')}" if suite.detail else suite.suite
+    return f"{place}-{_plain(suite.subject)}-{_plain(name)}" if suite.subject else _plain(name)
+
+
+def _plain(name: str) -> str:
+    """A name from outside as a part of a file's name: no path, and not longer than a file's name may be."""
+    return re.sub(r"[^\w.@-]+", "-", name, flags=re.ASCII)[-80:].lstrip(".-")
 
 
 def _print(text: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from ..results import synthetic
+from ..results import hard_probing, synthetic
 from ..results.analysis import analyse, conclude, with_holm
 from ..results.decision import LockStatus, RunComparison
 from ..results.design import ALPHA, L0_TOLERANCE, Design
@@ -370,7 +370,9 @@ def _latents(folder: Path, record: RunRecord) -> tuple[LatentSeen, ...]:
 
 
 def _with_detail(result: SuiteResult, rows: pd.DataFrame, world: WorldFacts | None) -> SuiteResult:
-    """Add what the synthetic suite shows beside its verdict."""
+    """Add what the suites `hard_probing` and `synthetic` show beside their verdicts."""
+    if result.suite == hard_probing.SUITE:
+        return hard_probing.with_gains(result, rows)
     if world is None or result.suite != synthetic.SUITE:
         return result
     detail = synthetic.summarise(

@@ -26,6 +26,7 @@ from .shards import Turns
 
 if TYPE_CHECKING:
     from ..suites.suite import Suite
+    from .config import Settings
     from .subject import Subject
 
 
@@ -91,8 +92,7 @@ class Runner:
             artefact=subject.artefact,
             model_sha256=subject.site.weights_sha256,
             centred=subject.site.centre,
-            # Its CUDA branches were never run; JumpReLU's sparse step steers L0 in another way.
-            sparse_step=settings.device == "cpu" and settings.architecture in ("topk", "batchtopk"),
+            sparse_step=steps_sparsely(settings),
         )
         return ArmMaker(self.plan, material, self.arms, self.progress)
 
@@ -189,6 +189,12 @@ def measured_by(suite: Suite | type[Suite], plan: Plan) -> tuple[ArmSeed, ...]:
     (design,) = make_design(plan, [suite]).suites
     ignored = set(plan.controls) - {*design.must_lose, *design.must_equal}
     return tuple(sae for sae in plan.saes() if sae.arm not in ignored)
+
+
+def steps_sparsely(settings: Settings) -> bool:
+    """Whether the arms of a check learn by the step that costs what their active latents cost."""
+    # Its CUDA branches were never run; JumpReLU's sparse step steers L0 in another way.
+    return settings.device == "cpu" and settings.architecture in ("topk", "batchtopk")
 
 
 def is_joint(suite: Suite | type[Suite]) -> bool:

@@ -14,14 +14,16 @@ from rich.table import Table
 from ..baselines import ARCHITECTURES, CONTROLS, baseline_classes
 from ..results.design import Design, SuiteDesign
 from ..results.outcome import Skip
+from ..suites.shelf import VARIABLE, in_words
 from ..suites.suite import suite_classes
 from .baseline_store import BaselineStore
 from .check import Task, find_tasks, results_folder, slug
 from .config import Settings, described
 from .design import make_design
 from .errors import UsageError, unknown
-from .estimate import LOCAL_TOKENS_PER_SECOND, Estimate, clusters_of, estimate, in_words, judge_cost
+from .estimate import LOCAL_TOKENS_PER_SECOND, Estimate, clusters_of, estimate, judge_cost
 from .judging import asks_judge
+from .limits import cache_limit
 from .measures import SYNTHETIC, site_suites
 from .plan import RESERVED, Plan
 from .power import SuitePower, known_variances, power_of
@@ -223,10 +225,16 @@ def _as_table(task: Task, asked: Settings, wish: Wish) -> Table:
         table.add_row("tokens read", f"about {cost.tokens:,}")
     table.add_row("cells", f"{cost.cells} (suite x SAE), {len(plan.saes())} SAEs")
     table.add_row("time", f"about {minutes(cost.seconds)} with nothing cached, {cost.source}{_as_fast(task, cost)}")
-    table.add_row("disk", f"{in_words(cost.results_bytes)} of results, {in_words(cost.cache_bytes)} of cache")
+    table.add_row("disk", f"{in_words(cost.results_bytes)} of results, {in_words(cost.cache_bytes)} of cache{_most()}")
     table.add_row("judge cost", _judge_row(plan))
     table.add_row("results", str(results_folder(asked)))
     return table
+
+
+def _most() -> str:
+    """What the cache may take, where there is a limit."""
+    most = cache_limit()
+    return f", which may take {in_words(most)} ({VARIABLE})" if most is not None else ""
 
 
 def _as_fast(task: Task, cost: Estimate) -> str:

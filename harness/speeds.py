@@ -14,6 +14,9 @@ from ..results.files import write_atomically
 from .baseline_store import cache_folder
 
 FILE = "speeds.json"
+VERSION = 2
+"""Of the rules of thumb that records are held against: raise it when one of them changes, and earlier records, which
+are ratios to other rules, are left out."""
 KEPT = 300
 """Newest records that are kept."""
 VOTES = 3
@@ -80,7 +83,7 @@ class Speeds:
         if not took:
             return
         self.took = (*_read(self.path), *took)[-KEPT:]
-        data = {"version": 1, "took": [asdict(each) for each in self.took]}
+        data = {"version": VERSION, "took": [asdict(each) for each in self.took]}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path, json.dumps(data, indent=0).encode() + b"\n")
@@ -100,7 +103,7 @@ def _took(data: dict[str, Any]) -> Took:
 def _read(path: Path) -> tuple[Took, ...]:
     try:
         data = json.loads(path.read_bytes())
-        found = [_took(each) for each in data["took"]]
+        found = [_took(each) for each in data["took"]] if data["version"] == VERSION else []
         return tuple(each for each in found if each.thumb > 0 and 0 <= each.seconds < float("inf"))
     except (OSError, ValueError, KeyError, TypeError):
         return ()

@@ -48,9 +48,10 @@ class Subject:
 
 def probed_datasets(settings: Settings) -> tuple[str, ...]:
     """Names of the probing datasets of a run: their texts, and those of their families, are kept out of training."""
-    from ..suites.probe_data import profile_datasets
+    from ..suites.probe_data import WITH_BAD_EXAMPLES, profile_datasets
 
-    return profile_datasets(settings.probe_datasets)
+    further = WITH_BAD_EXAMPLES if "hard_probing" in settings.suites else ()
+    return tuple(dict.fromkeys((*profile_datasets(settings.probe_datasets), *further)))
 
 
 def demo(settings: Settings, cache: Path, progress: Progress) -> Subject:

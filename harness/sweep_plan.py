@@ -13,13 +13,15 @@ from rich.text import Text
 
 from ..baselines.wrap import shape_of
 from ..results.store import content_key
+from ..suites.shelf import in_words
 from .baseline_store import BaselineStore
 from .check import Task
-from .estimate import D_IN, JudgeCost, in_words, judge_cost, reading_share, sae_bytes
+from .estimate import D_IN, JudgeCost, judge_cost, reading_share, sae_bytes
 from .judging import asks_judge
 from .measures import site_suites
 from .show_plan import estimated, minutes
 from .sweep import Sweep
+from .timing import READING
 
 _ONCE = ("start",)
 """Stages that a sweep has once, however many checks it runs."""
@@ -97,7 +99,7 @@ def _activations(task: Task) -> str:
     s = task.settings
     where = [s.model or s.target, s.hook_name, s.texts, s.context_size, s.prepend_bos, s.device]
     how_many = [s.tokens, s.calibration_tokens, s.held_out_documents, s.probe_datasets, s.probe_prompts, s.seed]
-    return content_key({"where": where, "how_many": how_many, "probes": "sparse_probing" in s.suites})
+    return content_key({"where": where, "how_many": how_many, "probes": not READING.isdisjoint(s.suites)})
 
 
 def _trainings(task: Task, number: int) -> Iterator[str]:

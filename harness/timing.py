@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from ..results.synthetic import SUITE
 from .baseline_store import cache_folder
 from .progress import Progress
+from .shards import Shard, Unfinished
 from .speeds import About, Speeds, Took
 
 _STAGES = {
@@ -22,8 +24,10 @@ _STAGES = {
     "cells": re.compile(r"measuring (\d+) of (\d+) cells"),
 }
 """What the stages are called by those who report them."""
+_WHO = re.compile(r"(?:shard (\d+/\d+): )?(Ray: )?")
+"""What stands before the name where several processes do what is one stage."""
 
-_READING = frozenset({"sparse_probing"})
+READING = frozenset({"sparse_probing", "hard_probing"})
 """Suites that have the language model read texts of their own, which the cache may have."""
 
 
@@ -41,10 +45,15 @@ class Lap:
     """When it ended."""
     advances: list[tuple[float, int]] = field(default_factory=list)
     """When so many units were done."""
-    found: int = 0
-    """Sets of activations that the cache had when it began."""
-    left: int = 0
+    found: frozenset[str] = frozenset()
+    """Sets of activations that the cache had when it began, by name."""
+    left: frozenset[str] = frozenset()
     """Sets that it had when the stage ended."""
+
+    @property
+    def has_read(self) -> bool:
+        """Whether there is a set that was not there before; others may have been dropped for it."""
+        return bool(self.left - self.found)
 
 
 class Stopwatch:
@@ -98,6 +107,9 @@ def timed(
 ) -> Iterator[Progress]:
     """Time a run and keep what its stages took; of one that fails nothing is kept.
 
+    A shard keeps the stages that it did alone and, by the size of its share, what whole suites would have taken it. Of
+    cells that Ray's workers measured nothing is kept: plans are of one process.
+
     Args:
         progress: told about every stage.
         expected: what is known of the run.
@@ -105,8 +117,16 @@ def timed(
         clock: what tells the time, in seconds.
     """
     watch = Stopwatch(progress, clock)
-    yield watch
-    found = seconds_by_stage(watch.laps, watch.begun, clock(), expected)
+    try:
+        yield watch
+    except Unfinished:
+        found = seconds_by_stage(watch.laps, watch.begun, clock(), expected)
+        _keep({stage: each for stage, each in found.items() if stage != "report"}, expected, speeds)
+        raise
+    _keep(seconds_by_stage(watch.laps, watch.begun, clock(), expected), expected, speeds)
+
+
+def _keep(found: Mapping[str, float], expected: Expected, speeds: Speeds | None) -> None:
     thumbs = expected.thumbs
     took = [Took(stage, expected.about, thumbs[stage], each) for stage, each in found.items() if thumbs.get(stage)]
     (speeds or Speeds.of_user()).add(took)
@@ -142,14 +162,27 @@ def seconds_by_stage(laps: Sequence[Lap], begun: float, ended: float, expected: 
 
 
 def _kind(name: str) -> str:
+    name = _plain(name)
     return next((kind for kind, pattern in _STAGES.items() if pattern.match(name)), name)
+
+
+def _plain(name: str) -> str:
+    """The name of a stage without who does it."""
+    return _WHO.sub("", name, count=1)
+
+
+def _who(name: str) -> tuple[Shard | None, bool]:
+    """Which shard does a stage, and whether it has Ray's workers do it."""
+    found = _WHO.match(name)
+    assert found is not None  # noqa: S101  # it may be empty
+    return (Shard.parse(found[1]) if found[1] else None), bool(found[2])
 
 
 def _whole(kind: str, lap: Lap, trainings: int | None) -> bool:
     """Whether a stage did all that a first run has to do."""
-    numbers = [int(number) for number in re.findall(r"\d+", lap.name)]
+    numbers = [int(number) for number in re.findall(r"\d+", _plain(lap.name))]
     if kind == "activations":
-        return lap.left > lap.found
+        return lap.has_read
     if kind == "training":
         resumed = not lap.advances or lap.advances[0][1] > 1
         return not resumed and (trainings is None or numbers[0] == trainings)
@@ -159,19 +192,26 @@ def _whole(kind: str, lap: Lap, trainings: int | None) -> bool:
 def _by_suite(laps: Sequence[Lap], expected: Expected) -> dict[str, float]:
     """Split the time of all cells over their suites, which are measured one after another."""
     lap = next((lap for lap in laps if _kind(lap.name) == "cells"), None)
-    times = [when for when, _ in lap.advances] if lap else []
-    if lap is None or not _whole("cells", lap, None) or len(times) != sum(expected.cells.values()):
+    if lap is None:
+        return {}
+    shard, by_ray = _who(lap.name)
+    cells = [suite for suite, number in expected.cells.items() for _ in range(number)]
+    own = Counter(shard.own(cells) if shard else cells)
+    times = [when for when, _ in lap.advances]
+    if by_ray or not _whole("cells", lap, None) or len(times) != own.total():
         return {}
     found, begun, done = {}, lap.begun, 0
-    for suite, cells in expected.cells.items():
-        done += cells
-        ended = times[done - 1] if cells else begun
-        if suite not in _READING or lap.left > lap.found:
-            found[suite] = ended - begun
-        begun = ended
+    for suite, number in own.items():
+        done += number
+        # What a shard reads, others find: how much of it was this one's nobody knows.
+        if suite not in READING or (shard is None and lap.has_read):
+            found[suite] = (times[done - 1] - begun) * expected.cells[suite] / number
+        begun = times[done - 1]
     return found
 
 
-def _kept_sets() -> int:
+def _kept_sets() -> frozenset[str]:
     folder = cache_folder() / "activations"
-    return sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
+    names = (each.name for each in folder.iterdir()) if folder.is_dir() else ()
+    # What begins with a point is the shelf's own: its lock, and sets that it is dropping.
+    return frozenset(name for name in names if not name.startswith("."))

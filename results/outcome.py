@@ -7,6 +7,7 @@ from typing import Literal
 from .comparison import ClusterDifference, Comparison, Estimate, Verdict
 from .decision import Decision, LockStatus, RunComparison
 from .frozen import Frozen
+from .hard_probing import Gain
 from .latents_seen import SideBySide
 from .synthetic_detail import SyntheticDetail
 
@@ -129,6 +130,8 @@ class SuiteResult(Frozen):
     """Whether the assay could have told."""
     detail: SyntheticDetail | None = None
     """What only a known ground truth shows: recovery by firing rate, cosines, ceilings; null for the other suites."""
+    gains: tuple[Gain, ...] = ()
+    """What SAEs add to a quiver of probes, by regime and by its levels; empty for every suite but `hard_probing`."""
 
     @property
     def label(self) -> str:

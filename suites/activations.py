@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+
+from .shard_file import read_index, read_rows
+
+T = TypeVar("T")
 
 BUFFER_ROWS = 65_536
 """Rows among which `batches` mixes."""
@@ -41,30 +45,23 @@ class Shard(NamedTuple):
     """Tokens dropped because their norm is above the cap (or not a number)."""
     norm_cap: float
     """The cap that decided it."""
-    rows_sha256: str
-    """Hash of the file of activations."""
-    index_sha256: str
-    """Hash of the file that says which document and position each row is, and holds the tokens."""
+    sha256: str
+    """Hash of its file."""
 
-    def rows_path(self, folder: Path) -> Path:
-        """File of activations: `int16 [n_rows, d_in]`, the bits of bfloat16 (which NumPy does not know)."""
-        return folder / f"shard-{self.number:05d}.npy"
-
-    def index_path(self, folder: Path) -> Path:
-        """File of `document [n_rows]`, `position [n_rows]`, `lengths [n_documents]` and the `tokens` in a row."""
-        return folder / f"shard-{self.number:05d}.npz"
+    def path(self, folder: Path) -> Path:
+        """Its file: `activations [n_rows, d_in]` in bfloat16, and which document and position each row is."""
+        return folder / f"shard-{self.number:05d}.safetensors"
 
     def verify(self, folder: Path) -> None:
-        """Compare both files with their hashes.
+        """Compare the file with its hash.
 
         Raises:
-            CorruptActivationsError: A file is missing or has other bytes.
+            CorruptActivationsError: It is missing or has other bytes.
         """
-        expected = {self.rows_path(folder): self.rows_sha256, self.index_path(folder): self.index_sha256}
-        for path, sha256 in expected.items():
-            if not path.is_file() or file_sha256(path) != sha256:
-                msg = f"{path} is missing or corrupt; delete the folder {folder} to compute it again"
-                raise CorruptActivationsError(msg)
+        path = self.path(folder)
+        if not path.is_file() or file_sha256(path) != self.sha256:
+            msg = f"{path} is missing or corrupt; delete the folder {folder} to compute it again"
+            raise CorruptActivationsError(msg)
 
 
 class SpliceBatch(NamedTuple):
@@ -219,18 +216,16 @@ class ActivationSet:
         raise IndexError(f"no document {document}: the set has {self.n_documents}")
 
     def _index(self, shard: Shard) -> dict[str, np.ndarray]:
-        return _load_index(shard.index_path(self.folder), shard.index_sha256)
+        return self._read(read_index, shard)
 
     def _rows(self, shard: Shard, start: int, stop: int) -> np.ndarray:
-        path = shard.rows_path(self.folder)
-        count = (stop - start) * self.d_in
-        with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            found = np.fromfile(file, dtype=np.int16, count=count, offset=start * self.d_in * 2)
-        if len(found) != count:
-            raise CorruptActivationsError(f"{path} is truncated; delete the folder {self.folder} to compute it again")
-        return found.reshape(-1, self.d_in)
+        return self._read(read_rows, shard, start, stop)
+
+    def _read(self, how: Callable[..., T], shard: Shard, *what: int) -> T:
+        try:
+            return how(shard.path(self.folder), shard.sha256, (shard.n_rows, self.d_in), *what)
+        except (ValueError, OSError) as error:
+            raise CorruptActivationsError(f"{error}; delete the folder {self.folder} to compute it again") from None
 
     @cached_property
     def _blocks(self) -> np.ndarray:
@@ -286,11 +281,3 @@ def _whole_documents(document: np.ndarray, max_tokens: int) -> Iterator[tuple[in
         stop = int(border)
     if stop > start:
         yield start, stop
-
-
-@lru_cache(maxsize=2)
-def _load_index(path: Path, sha256: str) -> dict[str, np.ndarray]:
-    """Read an index; the hash is there for the cache, since a corrupt file may be computed again."""
-    # Two shards' worth stay in memory: neighbouring documents are asked for one after the other.
-    with np.load(path) as file:
-        return dict(file)

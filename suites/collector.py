@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,8 @@ import torch
 
 from ..results.files import write_atomically
 from .activations import ActivationSet, Shard
+from .shard_file import bytes_of_shard, shard_bytes
+from .shelf import allowed, hold, make_room, settle
 from .texts import TextSet
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 CODE_VERSION = 1
 """Part of every content key: raise it when a change here alters what is stored."""
+FORMAT = "st"
+"""Ending of the folder's name: how the set is stored, which no score depends on and so is in no key."""
 SHARD_BYTES = 64 * 2**20
 """Upper bound of a shard: what an interrupted run loses, and what writing one needs of memory."""
 OUTLIER_FACTOR = 10.0
@@ -61,17 +65,41 @@ class Collector:
     @property
     def folder(self) -> Path:
         """Where the set goes."""
-        return self.site.cache / self.key[:32]
+        return self.site.cache / f"{self.key[:32]}.{FORMAT}"
 
     def run(self, progress: Progress | None = None) -> ActivationSet:
         """Compute what is not there yet, and return the set.
 
         Raises:
             ValueError: There are no texts, or the activations are not finite.
+            OSError: The disk is full, or the set does not fit into what the cache may take.
         """
         if not self.texts.documents:
             raise ValueError(f"the text set {self.texts.name!r} is empty")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        most = allowed()
+        # Nobody drops the set while it is made, or while what is returned is in use.
+        held = hold(self.folder)
+        try:
+            if most is not None and not (self.folder / "manifest.json").exists():
+                make_room(self.folder, self.n_bytes(), most)
+            found = self._made(progress)
+            settle(held)
+        except BaseException:
+            held.close()
+            raise
+        weakref.finalize(found, held.close)
+        return found
+
+    def n_bytes(self) -> int:
+        """About what the set takes on disk, if no token is dropped for its norm; the texts are tokenised for it."""
+        found = 0
+        for first in range(0, len(self.texts.documents), self._per_shard):
+            lengths = [len(row) for row in self.site.tokenise(self.texts.documents[first : first + self._per_shard])]
+            kept, tokens = sum(max(0, length - 1) for length in lengths), sum(lengths)
+            found += bytes_of_shard(self.site.d_in, kept, tokens, len(lengths))
+        return found
+
+    def _made(self, progress: Progress | None) -> ActivationSet:
         shards = tuple(self._shards(progress))
         manifest = {
             "key": self.key,
@@ -85,13 +113,18 @@ class Collector:
 
     def _shards(self, progress: Progress | None) -> Iterator[Shard]:
         cap, total = self.norm_cap, len(self.texts.documents)
-        size = max(1, SHARD_BYTES // (2 * self.site.d_in * self.site.context_size))
+        size = self._per_shard
         for number, first in enumerate(range(0, total, size)):
             shard = self._finished(number) or self._compute(number, first, size, cap)
             cap = shard.norm_cap
             if progress is not None:
                 progress(min(first + size, total), total)
             yield shard
+
+    @property
+    def _per_shard(self) -> int:
+        """Documents of a shard."""
+        return max(1, SHARD_BYTES // (2 * self.site.d_in * self.site.context_size))
 
     def _finished(self, number: int) -> Shard | None:
         """The shard of that number, if an earlier run left it whole."""
@@ -108,8 +141,7 @@ class Collector:
             cap = OUTLIER_FACTOR * _median_norm(documents)
         keep = [document.norms <= cap for document in documents]
         rows = torch.cat([document.acts[kept] for document, kept in zip(documents, keep, strict=True)])
-        rows_npy = _npy_bytes(rows.view(torch.int16).numpy())
-        index_npz = _index_bytes(documents, keep, first)
+        data = shard_bytes(rows, _index(documents, keep, first))
         shard = Shard(
             number=number,
             first_document=first,
@@ -118,11 +150,9 @@ class Collector:
             n_first=sum(bool(document.tokens) for document in documents),
             n_outliers=sum(int((~kept).sum()) for kept in keep),
             norm_cap=cap,
-            rows_sha256=hashlib.sha256(rows_npy).hexdigest(),
-            index_sha256=hashlib.sha256(index_npz).hexdigest(),
+            sha256=hashlib.sha256(data).hexdigest(),
         )
-        write_atomically(shard.rows_path(self.folder), rows_npy)
-        write_atomically(shard.index_path(self.folder), index_npz)
+        write_atomically(shard.path(self.folder), data)
         # Last, since its presence is what says that the shard is whole.
         write_atomically(self._sidecar(number), json.dumps(shard._asdict()).encode())
         return shard
@@ -160,21 +190,13 @@ def _median_norm(documents: Iterable[_Document]) -> float:
     return float(norms.median())
 
 
-def _npy_bytes(rows: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, rows)
-    return file.getvalue()
-
-
-def _index_bytes(documents: Sequence[_Document], keep: Sequence[torch.Tensor], first: int) -> bytes:
+def _index(documents: Sequence[_Document], keep: Sequence[torch.Tensor], first: int) -> dict[str, np.ndarray]:
+    """Which document and position each row is, and the tokens of all documents."""
     positions = [kept.nonzero().flatten().numpy() + 1 for kept in keep]
     n_kept = [len(position) for position in positions]
-    file = io.BytesIO()
-    np.savez(
-        file,
-        document=np.repeat(np.arange(first, first + len(documents), dtype=np.int32), n_kept),
-        position=np.concatenate(positions).astype(np.int32),
-        lengths=np.array([len(document.tokens) for document in documents], dtype=np.int32),
-        tokens=np.array([token for document in documents for token in document.tokens], dtype=np.int32),
-    )
-    return file.getvalue()
+    return {
+        "document": np.repeat(np.arange(first, first + len(documents), dtype=np.int32), n_kept),
+        "position": np.concatenate(positions).astype(np.int32),
+        "lengths": np.array([len(document.tokens) for document in documents], dtype=np.int32),
+        "tokens": np.array([token for document in documents for token in document.tokens], dtype=np.int32),
+    }

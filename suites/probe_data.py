@@ -49,6 +49,9 @@ DEMO = (
 They leave the long prose of the package (essays, fake news, moral stories, Wikidata passages, papers, store reviews)
 to the texts that SAEs are trained on, since a probed family may not be trained on."""
 
+WITH_BAD_EXAMPLES = ("87_glue_cola", "110_aimade_humangpt3")
+"""Datasets in which Kantamneni, Engels et al. 2025 found wrong labels (CoLA) and a cue beside the question."""
+
 
 @dataclass(frozen=True)
 class Membership:

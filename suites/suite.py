@@ -26,6 +26,7 @@ GROUP = "sae_sanity.suites"
 BUILT_IN = (
     EntryPoint("reconstruction", f"{__package__}.reconstruction:Reconstruction", GROUP),
     EntryPoint("sparse_probing", f"{__package__}.sparse_probing:SparseProbing", GROUP),
+    EntryPoint("hard_probing", f"{__package__}.hard_probing.suite:HardProbing", GROUP),
     EntryPoint("causal_editing", f"{__package__}.causal_editing.suite:CausalEditing", GROUP),
     EntryPoint("autointerp", f"{__package__}.autointerp.suite:AutoInterp", GROUP),
 )

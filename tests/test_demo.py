@@ -143,7 +143,8 @@ def test_shuffled_probing_labels_are_invalid(folder):
         "    def fit_transform(self, y): return np.random.default_rng(0).permutation(super().fit_transform(y))\n"
         "probe_data.LabelEncoder = Shuffled\n"
         "from sae_sanity.harness.cli import main\n"
-        "sys.exit(main('check demo --profile smoke --suites sparse_probing --json --results shuffled'.split()))"
+        "sys.exit(main('check demo --profile smoke --suites sparse_probing --baselines random --seeds 1'"
+        " ' --json --results shuffled'.split()))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 4, done.stderr

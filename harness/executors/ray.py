@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ...results.outcome import Skip
+from ...suites.shelf import VARIABLE as CACHE_MAX
 from ..baseline_store import cache_folder
 from ..errors import UsageError
 from ..record import versions
@@ -28,8 +29,9 @@ _LIVES = 3
 _PATIENCE = 1.0
 """Seconds between two looks at the cluster."""
 _ADDRESS = "RAY_ADDRESS"
-_PASSED_ON = ("OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables of this process that a worker gets too, because they decide its threads; never one with a secret."""
+_PASSED_ON = ("OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", CACHE_MAX)
+"""Variables of this process that a worker gets too: what decides its threads, and what its cache may take; never one
+with a secret."""
 _OF_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from ..progress import Progress
     from ..subject import Subject
     from .executor import Bench, Cell, Found
+
+_USERS_TO_MEND = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
+"""Errors of the system that are no bugs: those of the command line."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,10 @@ class Worker:
             return Refusal(str(error), suite)
         except (UsageError, StoreError) as error:
             return self._refusal(str(error))
+        except OSError as error:
+            if error.errno not in _USERS_TO_MEND:
+                raise
+            return self._refusal(f"cannot write {error.filename or 'the cache or results folder'}: {error.strerror}")
 
     def _make(self, blueprint: Blueprint) -> None:
         from ..measures import make_suites

@@ -20,6 +20,7 @@ PAIRED = ("demsar2006", "miller2024", "owen2007")
 
 BY_SUITE = {
     "sparse_probing": ("kantamneni2025", "karvonen2025saebench"),
+    "hard_probing": ("kantamneni2025",),
     "autointerp": ("paulo2024", "karvonen2025saebench"),
     "causal_editing": ("huang2024ravel", "karvonen2025saebench"),
     "synthetic": ("chanin2026synthsaebench",),

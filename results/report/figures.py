@@ -14,14 +14,16 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from ..files import write_output
 from .figure_style import REFERENCE, REFERENCE_LINES, Style, draw_point, label, new_figure, style_of, styled
+from .gain_figure import size_figure
 from .look import visible
 from .synthetic import share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
+    from ..outcome import SuiteResult
     from ..synthetic_detail import Curve, Histogram, SyntheticDetail, WorldScore
 
 
@@ -41,19 +43,26 @@ def save_figures(detail: SyntheticDetail, stem: Path, formats: Sequence[str] = (
         ValueError: A format that matplotlib does not know.
         OSError: The folder cannot be written.
     """
-    if unknown := sorted(set(formats) - set(FigureCanvasAgg.get_supported_filetypes())):
-        msg = f"no such image format: {', '.join(unknown)}; png, svg and pdf are some"
-        raise ValueError(msg)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    written = []
-    with styled():
-        for name, make in FIGURES.items():
-            figure = make(detail)
-            for kind in formats if figure else ():
-                path = stem.with_name(f"{stem.name}-{name}.{kind}")
-                write_output(path, _bytes_of(figure, kind))  # pyright: ignore[reportArgumentType]
-                written.append(path)
-    return written
+    return _save({name: make(detail) for name, make in FIGURES.items()}, stem, formats)
+
+
+def save_suite_figures(suite: SuiteResult, stem: Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write every figure of one suite: those of `save_figures`, and the gain against the size of the training set.
+
+    Args:
+        suite: What the suite says; most suites have no figure.
+        stem: As for `save_figures`; the folder is made where there is a figure.
+        formats: As for `save_figures`.
+
+    Returns:
+        The files; of `hard_probing` `{stem}-gain-by-size.png` and so on.
+
+    Raises:
+        ValueError: A format that matplotlib does not know.
+        OSError: The folder cannot be written.
+    """
+    of_worlds = save_figures(suite.detail, stem, formats) if suite.detail else []
+    return of_worlds + _save({GAIN_BY_SIZE: size_figure(suite.gains)}, stem, formats)
 
 
 def recovery_figure(detail: SyntheticDetail) -> Figure | None:
@@ -172,8 +181,26 @@ FIGURES: dict[str, Callable[[SyntheticDetail], Figure | None]] = {
 }
 """Name in the file name, and what makes the figure."""
 
+GAIN_BY_SIZE = "gain-by-size"
+"""Name of the figure of `hard_probing` in its file name."""
+
 PANELS = ("any latent at a cosine > .8", "own latent (one-to-one) at a cosine > .8")
 """Titles of the panels of recovery."""
+
+
+def _save(figures: Mapping[str, Figure | None], stem: Path, formats: Sequence[str]) -> list[Path]:
+    if unknown := sorted(set(formats) - set(FigureCanvasAgg.get_supported_filetypes())):
+        msg = f"no such image format: {', '.join(unknown)}; png, svg and pdf are some"
+        raise ValueError(msg)
+    written = []
+    with styled():
+        for name, figure in figures.items():
+            for kind in formats if figure else ():
+                path = stem.with_name(f"{stem.name}-{name}.{kind}")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_output(path, _bytes_of(figure, kind))  # pyright: ignore[reportArgumentType]
+                written.append(path)
+    return written
 
 
 def _bytes_of(figure: Figure, kind: str) -> bytes:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from .columns import Column
 from .forest import HEADING, difference, ordered
+from .hard_probing import EXPLAINED as GAINS_EXPLAINED
+from .hard_probing import HEADING as GAINS_HEADING
+from .hard_probing import regime_columns
 from .markdown_text import block, code, html_text, text
 from .numbers import decimals_for, short_hash
 from .panels import CLAIMS, QUESTIONS, gate_words
@@ -123,6 +126,10 @@ def _suite(suite: SuiteResult) -> Iterator[str]:
     if suite.comparisons:
         yield _evidence(suite.comparisons)
         yield from _list("Of single comparisons", (f"{c.baseline}: {c.reason}" for c in suite.comparisons if c.reason))
+    if suite.gains:
+        yield f"{GAINS_HEADING}:"
+        yield grid(regime_columns(suite.gains))
+        yield text(GAINS_EXPLAINED)
     if suite.recipe:
         yield f"The recipe, {code(suite.recipe.arm)}: **{suite.recipe.verdict}**. {text(suite.recipe.reason)}"
         if suite.recipe.comparisons:

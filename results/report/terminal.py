@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from .forest import BESIDE, forest, layout, legend, long_reasons, ordered
+from .hard_probing import gain_parts
 from .look import Look
 from .panels import bullets, gate_table, manifest_grid, verdict_panel
 from .synthetic import synthetic_parts
@@ -75,6 +76,9 @@ def suite_parts(suite: SuiteResult, look: Look) -> Iterator[RenderableType]:
     if suite.detail:
         yield ""
         yield from synthetic_parts(suite.detail, look)
+    if suite.gains:
+        yield ""
+        yield from gain_parts(suite.gains, look)
     if suite.recipe:
         yield ""
         yield from recipe_parts(suite.recipe, look)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
-from dataclasses import replace
+import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,6 +29,8 @@ from sae_sanity.suites.texts import TextSet
 
 SPELLED = {f"w{i}": word for i, word in enumerate(["1999", "7", "?", "Paris", "London", "Rome"])}
 """What some words of the tiny vocabulary read like, so that there is something to plant."""
+FEW = ("--baselines", "random", "--seeds", "1")
+"""A check of few SAEs, where what is asked about is the judge."""
 FLAGS = {"suites": "autointerp", "judge": "tiny", "latents": "6", "detection_examples": "8", "seeds": "3"}
 
 
@@ -54,12 +60,19 @@ def kept(tmp_path_factory):
     return tmp_path_factory.mktemp("kept-baselines")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _reading(cache, kept):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAE_SANITY_CACHE", str(cache))
+        patch.setitem(subject.TARGETS, "tiny", reading_subject)
+        patch.setattr(module, "Decoder", Reader)
+        patch.setenv("OPENAI_API_KEY", KEY)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _reading(monkeypatch, kept, _elsewhere):
+def _kept(monkeypatch, kept, _elsewhere):
     monkeypatch.setenv("SAE_SANITY_BASELINES", str(kept))
-    monkeypatch.setitem(subject.TARGETS, "tiny", reading_subject)
-    monkeypatch.setattr(module, "Decoder", Reader)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
 @pytest.fixture
@@ -85,6 +98,61 @@ def right():
 
 @pytest.fixture
 def knowing(server, right, monkeypatch):
+    return teach(server, right, monkeypatch)
+
+
+@dataclass
+class Known:
+    """A finished check by a judge that knows, which is still there."""
+
+    server: LoopbackJudge
+    right: dict[str, str]
+    folder: Path
+    code: int
+    sent: list
+    """What it was sent in that check."""
+    said: str
+    """What the check has printed."""
+
+
+def finish(folder, kept, *flags, blind_to=()):
+    """Make it."""
+    server, right, said = LoopbackJudge(), {}, io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        patch.setenv("SAE_SANITY_BASELINES", str(kept))
+        teach(server, right, patch).blind_to = blind_to
+        code = check(server, folder / "r", "--output", str(folder / "report.json"), *flags)
+    return Known(server, right, folder / "r", code, list(server.sent), said.getvalue())
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory, kept):
+    """A check with nothing special, which its tests only look at."""
+    made = finish(tmp_path_factory.mktemp("known"), kept)
+    yield made
+    made.server.die()
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory, kept):
+    """A check that stopped early, for only the SAE under test can be read."""
+    made = finish(tmp_path_factory.mktemp("stopped"), kept, *STOPPING, blind_to=EVERYONE_ELSE)
+    yield made
+    made.server.die()
+
+
+@pytest.fixture
+def going_on(known, tmp_path):
+    """The same judge, and a copy of the folder as `tmp_path / "r"`."""
+    shutil.copytree(known.folder, tmp_path / "r")
+    return known.server
+
+
+def bodies(sent):
+    return [json.dumps(one.body, sort_keys=True) for one in sent]
+
+
+def teach(server, right, monkeypatch):
     """The server learns, from the stored activations, what the right answer to every question is.
 
     Where nothing can be found it has half of the texts right, unless `server.leaks`: then it is told the labels. So it
@@ -154,9 +222,8 @@ def check(server, results, *more):
     return cli.main(["check", "tiny", *flags, "--judge-url", server.url, "--results", str(results), *more])
 
 
-def test_a_judge_that_knows_reaches_the_ceiling(knowing, tmp_path, capsys):
-    code = check(knowing, tmp_path / "r")
-    report = report_of(tmp_path / "r")
+def test_a_judge_that_knows_reaches_the_ceiling(known):
+    report = report_of(known.folder)
     (suite,) = report.suites
     scores = {arm.arm: arm for arm in suite.arms}
     assert scores["@planted"].score == 1.0
@@ -168,15 +235,15 @@ def test_a_judge_that_knows_reaches_the_ceiling(knowing, tmp_path, capsys):
     assert gate["complete"].passed
     assert gate["controls"].passed
     assert abs(scores["@shuffled"].score - 0.5) < 0.15
-    assert code == report.exit_code
+    assert known.code == report.exit_code
     assert "accuracy 1.000" in gate["judge"].detail
-    assert capsys.readouterr().out
+    assert known.said
 
 
 def test_a_judge_that_is_told_the_labels_is_caught(knowing, tmp_path):
     """All that it says is right, of the arms and of what is planted; only where nothing can be found does it show."""
     knowing.leaks = True
-    assert check(knowing, tmp_path / "r") == 4
+    assert check(knowing, tmp_path / "r", *FEW) == 4
     report = report_of(tmp_path / "r")
     (suite,) = report.suites
     assert suite.verdict == "INVALID"
@@ -208,7 +275,7 @@ def constant(server):
 @pytest.mark.parametrize("judge", [coin, constant])
 def test_a_coin_and_a_constant_are_no_judges(judge, server, tmp_path):
     server.reply = judge(server)
-    assert check(server, tmp_path / "r") == 4
+    assert check(server, tmp_path / "r", *FEW) == 4
     (suite,) = report_of(tmp_path / "r").suites
     assert suite.verdict == "INVALID"
     (judge,) = [each for each in suite.gate if each.name == "judge"]
@@ -216,15 +283,14 @@ def test_a_coin_and_a_constant_are_no_judges(judge, server, tmp_path):
     assert "near chance" in judge.detail
 
 
-def test_a_rerun_asks_nothing_and_says_the_same(knowing, tmp_path):
-    check(knowing, tmp_path / "r")
-    first, asked = report_of(tmp_path / "r"), len(knowing.sent)
-    check(knowing, tmp_path / "r")
-    assert len(knowing.sent) == asked
+def test_a_rerun_asks_nothing_and_says_the_same(known, going_on, tmp_path):
+    first, asked, n = report_of(tmp_path / "r"), len(known.sent), len(going_on.sent)
+    check(going_on, tmp_path / "r")
+    assert len(going_on.sent) == n
     for cell in (tmp_path / "r" / "cells").iterdir():
         cell.unlink()
-    check(knowing, tmp_path / "r")  # measured anew, from the kept answers
-    assert len(knowing.sent) == asked
+    check(going_on, tmp_path / "r")  # measured anew, from the kept answers
+    assert len(going_on.sent) == n
     again = report_of(tmp_path / "r")
     assert again.suites == first.suites
     # All that differs is what it took, and the kept answers are as many as questions were sent.
@@ -240,7 +306,7 @@ def line(report, start, part=""):
     return found
 
 
-def test_the_budget_stops_the_run_and_it_goes_on(knowing, tmp_path):
+def test_the_budget_stops_the_run_and_it_goes_on(knowing, known, tmp_path):
     answer = knowing.reply
     usage = {"usage": {"prompt_tokens": 900, "completion_tokens": 5, "total_tokens": 905}}
     knowing.reply = lambda body: Reply(answer(body).body | usage)
@@ -251,11 +317,9 @@ def test_the_budget_stops_the_run_and_it_goes_on(knowing, tmp_path):
     asked = len(knowing.sent)
     assert 0 < asked < 60_000 / 905
     check(knowing, tmp_path / "r")
-    alone = tmp_path / "alone"
-    before = len(knowing.sent)
-    check(knowing, alone)
-    assert len(knowing.sent) - before == before  # nothing was asked twice in two goes
-    assert report_of(tmp_path / "r").suites == report_of(alone).suites
+    # nothing was asked twice in two goes
+    assert sorted(bodies(knowing.sent)) == sorted(bodies(known.sent))
+    assert report_of(tmp_path / "r").suites == report_of(known.folder).suites
 
 
 def test_a_dead_judge_is_said_in_the_report(server, tmp_path):
@@ -266,32 +330,29 @@ def test_a_dead_judge_is_said_in_the_report(server, tmp_path):
     assert [skip.what for skip in report.skipped if skip.what == "autointerp"]
 
 
-def test_the_key_is_nowhere(knowing, tmp_path, capfd):
-    check(knowing, tmp_path / "r", "--output", str(tmp_path / "report.json"))
-    assert knowing.sent[0].headers["authorization"] == f"Bearer {KEY}"
-    out, err = capfd.readouterr()
-    assert KEY not in out + err
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert files
+def test_the_key_is_nowhere(known):
+    assert known.sent[0].headers["authorization"] == f"Bearer {KEY}"
+    assert KEY not in known.said
+    files = [path for path in known.folder.parent.rglob("*") if path.is_file()]
+    assert known.folder.with_name("report.json") in files
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
-def test_nothing_tells_the_judge_whose_latent_it_is(knowing, right, tmp_path):
-    check(knowing, tmp_path / "r")
-    everything = json.dumps([sent.body for sent in knowing.sent])
+def test_nothing_tells_the_judge_whose_latent_it_is(known):
+    everything = json.dumps([sent.body for sent in known.sent])
     assert not [name for name in ("trained", "frozen", "permuted", "planted", "shuffled") if name in everything]
     # Nothing is sent along: all requests are alike but for the texts and how long an answer may be.
-    alike = [{k: v for k, v in sent.headers.items() if k != "content-length"} for sent in knowing.sent]
+    alike = [{k: v for k, v in sent.headers.items() if k != "content-length"} for sent in known.sent]
     assert alike == alike[:1] * len(alike)
-    assert len({(sent.path, *sorted(set(sent.body) - {"response_format"})) for sent in knowing.sent}) == 1
+    assert len({(sent.path, *sorted(set(sent.body) - {"response_format"})) for sent in known.sent}) == 1
     # The fixture meets latents arm by arm, and then the planted ones; the server in an order without any trend.
-    place = {question: i for i, question in enumerate(right)}
-    for stage in stages(knowing.sent):
+    place = {question: i for i, question in enumerate(known.right)}
+    for stage in stages(known.sent):
         places = [place[asked(sent.body)] for sent in stage]
         # The rank correlation of n places in a random order has a standard deviation of 1/sqrt(n - 1).
         assert abs(spearmanr(range(len(stage)), places).statistic) < 4 / np.sqrt(len(stage) - 1)
-    record = load_record(tmp_path / "r")
-    rows = Store(tmp_path / "r").read(record.cells[-1])
+    record = load_record(known.folder)
+    rows = Store(known.folder).read(record.cells[-1])
     assert set(rows["metric"]) >= {"detection", "detection_saebench", "sequence", "alive", "missing", "dead_share"}
 
 
@@ -307,20 +368,17 @@ def stages(sent):
     return many
 
 
-def test_a_permuted_decoder_costs_nothing(knowing, tmp_path):
-    check(knowing, tmp_path / "r")
-    bodies = [json.dumps(sent.body, sort_keys=True) for sent in knowing.sent]
-    assert len(bodies) == len(set(bodies))
+def test_a_permuted_decoder_costs_nothing(known):
+    asked = bodies(known.sent)
+    assert len(asked) == len(set(asked))
 
 
-def test_latents_can_be_looked_at(knowing, tmp_path, capsys):
-    check(knowing, tmp_path / "r")
-    capsys.readouterr()
-    assert cli.main(["report", str(tmp_path / "r"), "--latents"]) == 0
+def test_latents_can_be_looked_at(known, capsys):
+    assert cli.main(["report", str(known.folder), "--latents"]) == 0
     out = capsys.readouterr().out
     assert "Drawn at random" in out
     assert "concept" in out
-    seen = latents_of(tmp_path / "r")
+    seen = latents_of(known.folder)
     assert {one.arm for one in seen} >= {"trained", "random"}
     assert all(one.detection == 1.0 for one in seen if not one.missing)
 
@@ -369,7 +427,7 @@ def test_a_full_disk_is_one_line_and_the_users_to_mend(knowing, tmp_path, capsys
         put(self, *parts[:-1], replace(parts[-1], text="x" * 100_000))
 
     monkeypatch.setattr(AnswerStore, "put", full)
-    assert check(knowing, tmp_path / "r") == 2
+    assert check(knowing, tmp_path / "r", *FEW) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith(f"sae-sanity: cannot write {tmp_path / 'r' / 'answers.sqlite'}: database or disk is full")
 
@@ -388,12 +446,11 @@ def steps(folder):
     return [(*key, sorted(own["value"])) for key, own in found.groupby(["arm", "seed"])]
 
 
-def test_a_clear_difference_stops_early_with_the_same_verdict(knowing, tmp_path):
+def test_a_clear_difference_stops_early_with_the_same_verdict(stopped, knowing, tmp_path):
     knowing.blind_to = EVERYONE_ELSE
     check(knowing, tmp_path / "all", "--latents", "36")
     everything, n = report_of(tmp_path / "all"), len(knowing.sent)
-    check(knowing, tmp_path / "early", *STOPPING)
-    early, m = report_of(tmp_path / "early"), len(knowing.sent) - n
+    early, m = report_of(stopped.folder), len(stopped.sent)
     assert m < 0.8 * n
     (full,), (short,) = everything.suites, early.suites
     required = [c for c in short.comparisons if c.required]
@@ -403,7 +460,7 @@ def test_a_clear_difference_stops_early_with_the_same_verdict(knowing, tmp_path)
     assert all(c.anytime and c.estimate.n_clusters == 20 for c in required)
     assert {c.anytime for c in full.comparisons} == {False}
     # every SAE was asked about the same steps, from 1 on
-    found = steps(tmp_path / "early")
+    found = steps(stopped.folder)
     assert len(found) > 6
     assert all(own == list(range(1, 21)) for *_, own in found)
     note = line(early, "early stop: 20 of")
@@ -413,44 +470,40 @@ def test_a_clear_difference_stops_early_with_the_same_verdict(knowing, tmp_path)
 
 def test_nothing_to_find_is_asked_to_the_end(knowing, tmp_path):
     """All arms are at the ceiling: no interval decides before the steps are used up."""
-    check(knowing, tmp_path / "r", "--latents", "4", "--set", "early_stop=true")
+    check(knowing, tmp_path / "r", *FEW[:2], "--latents", "4", "--set", "early_stop=true")
     report = report_of(tmp_path / "r")
     asked, planned = map(int, re.findall(r"\d+", line(report, "early stop: ", "steps asked"))[:2])
     assert asked == planned
     assert "0% of the latents" in line(report, "early stop: ", "steps asked")
 
 
-def test_off_by_default_and_no_key_changes(knowing, tmp_path):
-    check(knowing, tmp_path / "r")
-    n, cells = len(knowing.sent), load_record(tmp_path / "r").cells
-    check(knowing, tmp_path / "r", "--set", "early_stop=false")
-    assert (len(knowing.sent), load_record(tmp_path / "r").cells) == (n, cells)
+def test_off_by_default_and_no_key_changes(going_on, tmp_path):
+    n, cells = len(going_on.sent), load_record(tmp_path / "r").cells
+    check(going_on, tmp_path / "r", "--set", "early_stop=false")
+    assert (len(going_on.sent), load_record(tmp_path / "r").cells) == (n, cells)
     assert not steps(tmp_path / "r")
     assert not [note for note in report_of(tmp_path / "r").manifest.notes if "early" in note]
 
 
-def test_a_stopped_run_that_was_killed_asks_nothing_twice(knowing, tmp_path, capsys):
+def test_a_stopped_run_that_was_killed_asks_nothing_twice(knowing, stopped, tmp_path, capsys):
     knowing.blind_to = EVERYONE_ELSE
     answer = knowing.reply
     usage = {"usage": {"prompt_tokens": 900, "completion_tokens": 5, "total_tokens": 905}}
     knowing.reply = lambda body: Reply(answer(body).body | usage)
-    stopping = ("--latents", "40", *STOPPING[2:])
-    assert check(knowing, tmp_path / "r", *stopping, "--max-judge-tokens", "150000") == 4
+    assert check(knowing, tmp_path / "r", *STOPPING, "--max-judge-tokens", "150000") == 4
     assert 0 < len(knowing.sent) < 150_000 / 905
-    check(knowing, tmp_path / "r", *stopping)
-    bodies = [json.dumps(sent.body, sort_keys=True) for sent in knowing.sent]
-    assert len(bodies) == len(set(bodies))
-    alone = tmp_path / "alone"
-    check(knowing, alone, *stopping)
-    assert len(knowing.sent) == 2 * len(bodies)
-    assert report_of(tmp_path / "r").suites == report_of(alone).suites
+    check(knowing, tmp_path / "r", *STOPPING)
+    asked = bodies(knowing.sent)
+    assert len(asked) == len(set(asked))
+    assert sorted(asked) == sorted(bodies(stopped.sent))
+    assert report_of(tmp_path / "r").suites == report_of(stopped.folder).suites
     # and from the stored rows alone
-    before = report_of(alone)
+    before, n = report_of(stopped.folder), len(stopped.server.sent)
     capsys.readouterr()
-    code = cli.main(["report", str(alone), "--json"])
+    code = cli.main(["report", str(stopped.folder), "--json"])
     again = json.loads(capsys.readouterr().out)
     assert code == before.exit_code
-    assert len(knowing.sent) == 2 * len(bodies)
+    assert len(stopped.server.sent) == n
     assert again["suites"] == json.loads(to_json(before))["suites"]
     assert "anytime-valid" in again["suites"][0]["reason"] or again["suites"][0]["verdict"] == "INVALID"
 
@@ -470,7 +523,7 @@ def with_second(server, other, results, *more):
 def test_two_judges_that_know_agree(knowing, other, right, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("SECOND_JUDGE_API_KEY", SECOND_KEY)
     other.reply = lambda body: Reply(other.chat(right[asked(body)], system_fingerprint="fp_other"))
-    with_second(knowing, other, tmp_path / "r", "--output", str(tmp_path / "report.json"))
+    with_second(knowing, other, tmp_path / "r", *FEW[:2], "--output", str(tmp_path / "report.json"))
     report = report_of(tmp_path / "r")
     kappa, error, same, texts = map(float, KAPPA.search(line(report, "second judge: ", "kappa")).groups())
     assert (kappa, error, same) == (1, 0, 1)
@@ -493,42 +546,38 @@ def test_two_judges_that_know_agree(knowing, other, right, tmp_path, monkeypatch
     assert not [text for text in seen if SECOND_KEY.encode() in text or KEY.encode() in text]
 
 
-def test_a_coin_agrees_by_chance(knowing, other, tmp_path):
-    """Half of the texts are with the latent, so kappa of a coin has mean 0 and a standard deviation of 1/sqrt(n)."""
+def test_a_second_judge_changes_no_score_and_costs_only_itself(going_on, other, tmp_path):
+    """A check that was finished without one goes on with the answers that it has.
+
+    Half of the texts are with the latent, so kappa of a coin has mean 0 and a standard deviation of 1/sqrt(n).
+    """
     other.reply = coin(other)
-    with_second(knowing, other, tmp_path / "r")
-    kappa, error, same, texts = map(float, KAPPA.search(line(report_of(tmp_path / "r"), "second", "kappa")).groups())
+    without, n = report_of(tmp_path / "r"), len(going_on.sent)
+    keys = load_record(tmp_path / "r").cells
+    with_second(going_on, other, tmp_path / "r")
+    beside = report_of(tmp_path / "r")
+    assert beside.suites == without.suites
+    assert len(going_on.sent) == n
+    assert other.sent
+    assert not set(load_record(tmp_path / "r").cells) & set(keys)
+    kappa, error, same, texts = map(float, KAPPA.search(line(beside, "second", "kappa")).groups())
     assert abs(kappa) < 4 / np.sqrt(texts)
     assert abs(same - 0.5) < 2 / np.sqrt(texts)
     assert 0.7 < error * np.sqrt(texts) < 1.4
-
-
-def test_a_second_judge_changes_no_score_and_costs_only_itself(knowing, other, tmp_path):
-    """A check that was finished without one goes on with the answers that it has."""
-    other.reply = coin(other)
-    check(knowing, tmp_path / "r")
-    without, n = report_of(tmp_path / "r"), len(knowing.sent)
-    keys = load_record(tmp_path / "r").cells
-    with_second(knowing, other, tmp_path / "r")
-    beside = report_of(tmp_path / "r")
-    assert beside.suites == without.suites
-    assert len(knowing.sent) == n
-    assert other.sent
-    assert not set(load_record(tmp_path / "r").cells) & set(keys)
     m = len(other.sent)
-    check(knowing, tmp_path / "r")
+    check(going_on, tmp_path / "r")
     assert load_record(tmp_path / "r").cells == keys
-    assert (len(knowing.sent), len(other.sent)) == (n, m)
+    assert (len(going_on.sent), len(other.sent)) == (n, m)
 
 
 def test_a_second_judge_that_is_dead_stops_the_suite_and_it_goes_on(knowing, other, right, tmp_path):
     address = other.url
     other.die()
-    assert with_second(knowing, other, tmp_path / "r") == 4
+    assert with_second(knowing, other, tmp_path / "r", *FEW) == 4
     (reason,) = [skip.reason for skip in report_of(tmp_path / "r").skipped if skip.what == "autointerp"]
     assert f"no judge listens at {address.removeprefix('http://')}" in reason
     n = len(knowing.sent)
-    check(knowing, tmp_path / "r")
+    check(knowing, tmp_path / "r", *FEW)
     assert len(knowing.sent) == n
     assert report_of(tmp_path / "r").suites[0].arms
 

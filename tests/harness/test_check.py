@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -171,7 +170,7 @@ def test_a_results_path_that_is_a_file(settings, tmp_path):
 
 
 SCRIPT = """
-import sys
+import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {support!r})
 from tiny_site import TINY, tiny_subject
@@ -179,35 +178,40 @@ from sae_sanity.baselines import training
 from sae_sanity.harness import check, subject
 from sae_sanity.harness.config import resolve
 from sae_sanity.harness.progress import PlainProgress
-training.CHECKPOINT_SECONDS = 0.2
+
+folder = Path({folder!r})
+
+class Mortal(PlainProgress):
+    def advance(self, done):
+        super().advance(done)
+        if {dies_at!r} in self.stage and {when}:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+training.CHECKPOINT_SECONDS = 0.0
 subject.TARGETS["tiny"] = tiny_subject
-check.run_check(resolve(TINY | {{"tokens": 40000}}, environ={{}}), Path({folder!r}), PlainProgress(every=0.0))
+check.run_check(resolve(TINY, environ={{}}), folder, Mortal(every=0.0))
 """
 
 
-def _start(folder: Path, cache: Path) -> subprocess.Popen[bytes]:
-    code = SCRIPT.format(support=str(SUPPORT), folder=str(folder))
+def _killed(folder: Path, cache: Path, dies_at: str, when: str) -> bool:
+    """Whether kill -9 has ended a check, in a stage and in a state that is a line of Python."""
+    code = SCRIPT.format(support=str(SUPPORT), folder=str(folder), dies_at=dies_at, when=when)
     environ = os.environ | {"SAE_SANITY_CACHE": str(cache), "SAE_SANITY_BASELINES": str(cache / "baselines")}
-    return subprocess.Popen([sys.executable, "-c", code], env=environ, stderr=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-c", code], env=environ, stderr=subprocess.DEVNULL, timeout=300)
+    return done.returncode == -signal.SIGKILL
 
 
-def _kill_when(process: subprocess.Popen[bytes], ready) -> None:
-    deadline = time.monotonic() + 120
-    while not ready() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
-def test_kill_9_while_training_and_while_measuring_ends_in_the_same_bytes(tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert _start(whole, tmp_path / "cache-1").wait() == 0
-    _kill_when(_start(killed, tmp_path / "cache-2"), lambda: (killed / "arms/training.safetensors").exists())
+def test_kill_9_while_training_and_while_measuring_ends_in_the_same_bytes(settings, finished, tmp_path, monkeypatch):
+    report, whole = finished
+    killed, cache = tmp_path / "killed", tmp_path / "cache-2"
+    assert _killed(killed, cache, "training", '(folder / "arms/training.safetensors").exists()')
     assert not list(killed.glob("cells/*.json"))  # killed in the middle of training
-    _kill_when(_start(killed, tmp_path / "cache-2"), lambda: len(list(killed.glob("cells/*.json"))) > 3)
+    assert _killed(killed, cache, "measuring", 'len(list(folder.glob("cells/*.json"))) > 3')
     done = len(list(killed.glob("cells/*.json")))
     assert 3 < done < len(list(whole.glob("cells/*.json")))  # killed in the middle of measuring
-    assert _start(killed, tmp_path / "cache-2").wait() == 0
+    monkeypatch.setenv("SAE_SANITY_CACHE", str(cache))
+    monkeypatch.setenv("SAE_SANITY_BASELINES", str(cache / "baselines"))
+    assert same(check.run_check(settings, killed, Silent()), report)
     ours, theirs = ({k: v for k, v in contents(f).items() if k != "run.json"} for f in (killed, whole))
     leftovers = {k for k in ours if ".tmp" in k or Path(k).name.startswith(".")}
     assert {k: v for k, v in ours.items() if k not in leftovers} == theirs

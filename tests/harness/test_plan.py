@@ -66,6 +66,7 @@ def test_margins_are_those_of_method():
     assert {s.suite: s.margin for s in design.suites} == {
         "reconstruction": 0.02,
         "sparse_probing": 0.02,
+        "hard_probing": 0.01,
         "autointerp": 0.02,
         "causal_editing": 0.02,
     }

@@ -111,8 +111,8 @@ def test_layout_is_no_change(lock):
     assert read_lock(lock).sha256
 
 
-def test_a_run_as_registered_departs_in_nothing(lock, run):
-    report, folder = run(settings())
+def test_a_run_as_registered_departs_in_nothing(lock, finished):
+    report, folder = finished
     assert report.lock is None
     held = check.run_check(settings(), folder, Silent(), lock=lock)  # resumed: the same folder, nothing is run again
     assert held.lock.departures == ()
@@ -225,8 +225,8 @@ REQUIRED = {"policy.require_lock": True}
 LATE = "no plan was registered before the run; it was held against one only afterwards"
 
 
-def test_a_plan_that_the_run_knew_is_told_from_one_that_came_after_it(lock, tmp_path):
-    folder, after = tmp_path / "knew", tmp_path / "did-not"
+def test_a_plan_that_the_run_knew_is_told_from_one_that_came_after_it(lock, finished, tmp_path):
+    folder, (_, after) = tmp_path / "knew", finished
     knew = check.run_check(settings(**REQUIRED), folder, Silent(), lock=lock)
     assert (knew.lock.before, knew.lock.departures) == (True, ())
     assert status_in(read_lock(lock), folder).before

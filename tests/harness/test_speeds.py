@@ -79,6 +79,15 @@ def test_a_damaged_file_counts_as_empty_and_is_written_anew(speeds, content):
     assert len(Speeds(speeds.path).took) == 1
 
 
+def test_records_of_other_rules_of_thumb_are_left_out(speeds):
+    speeds.add([took(20.0)])
+    data = json.loads(speeds.path.read_text())
+    speeds.path.write_text(json.dumps(data | {"version": data["version"] - 1}))
+    assert Speeds(speeds.path).factor("training", CPU, 10.0) is None
+    speeds.add([took(30.0)])
+    assert [each.seconds for each in Speeds(speeds.path).took] == [30.0]
+
+
 def test_numbers_that_cannot_be_are_left_out(speeds):
     speeds.add([took(20.0), took(20.0, thumb=0.0), took(float("inf")), took(-1.0)])
     assert len(Speeds(speeds.path).took) == 1

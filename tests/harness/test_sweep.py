@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -30,8 +31,9 @@ SMALL = {
     "suites": ["reconstruction"],
     "baselines": ["frozen_decoder"],
     "context_size": 32,
-    "seeds": 3,
+    "seeds": 2,
     "random_seeds": 3,
+    "probe_datasets": "smoke",
     "tokens": 4096,
     "batch_size": 256,
     "calibration_tokens": 6000,
@@ -50,25 +52,45 @@ def toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def written(path: Path, defaults: dict, *runs: dict) -> Path:
+    """A sweep's file of its defaults and its runs."""
+    lines = ["[defaults]", *(f"{k} = {toml(v)}" for k, v in defaults.items())]
+    for run in runs:
+        lines += ["[[run]]", *(f"{k} = {toml(v)}" for k, v in run.items())]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
 @pytest.fixture
 def write(tmp_path):
     """Write a sweep's file from its defaults and its runs."""
+    return lambda defaults, *runs: written(tmp_path / "my.toml", defaults, *runs)
 
-    def go(defaults: dict, *runs: dict, name: str = "my.toml") -> Path:
-        lines = ["[defaults]", *(f"{k} = {toml(v)}" for k, v in defaults.items())]
-        for run in runs:
-            lines += ["[[run]]", *(f"{k} = {toml(v)}" for k, v in run.items())]
-        path = tmp_path / name
-        path.write_text("\n".join(lines), encoding="utf-8")
-        return path
 
-    return go
+RECIPES = {k: v for k, v in QUICK.items() if k not in NAMED}, {"target": "tiny", "l0": [4.0, 6.0]}
 
 
 @pytest.fixture
 def recipes(write):
     """Two recipes on the tiny model that differ in their L0."""
-    return write({k: v for k, v in QUICK.items() if k not in NAMED}, {"target": "tiny", "l0": [4.0, 6.0]})
+    return write(*RECIPES)
+
+
+@pytest.fixture(scope="module")
+def _swept(cache, tmp_path_factory):
+    root = tmp_path_factory.mktemp("swept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAE_SANITY_CACHE", str(cache))
+        patch.setenv("SAE_SANITY_BASELINES", "none")
+        return go(written(root / "my.toml", *RECIPES), root / "sweep"), root / "sweep"
+
+
+@pytest.fixture
+def swept(_swept, tmp_path):
+    """Report of the finished sweep of `recipes`, and a copy of its folder."""
+    report, folder = _swept
+    shutil.copytree(folder, tmp_path / "sweep")
+    return report, tmp_path / "sweep"
 
 
 @pytest.fixture
@@ -191,8 +213,8 @@ def test_names_tell_saes_apart(write, tmp_path):
 # running it
 
 
-def test_every_check_is_what_check_alone_would_do_and_all_are_judged_together(recipes, tmp_path):
-    report = go(recipes, tmp_path / "sweep")
+def test_every_check_is_what_check_alone_would_do_and_all_are_judged_together(recipes, swept, tmp_path):
+    report, _ = swept
     members = plan_sweep(recipes).members
     assert [m.name for m in members] == ["tiny l0=4", "tiny l0=6"]
     for member in members:
@@ -248,8 +270,8 @@ def test_where_nothing_can_be_checked_that_is_said(recipes, tmp_path, monkeypatc
         go(recipes, tmp_path / "sweep")
 
 
-def test_a_sweep_that_was_stopped_goes_on_to_the_same_bytes(recipes, tmp_path):
-    go(recipes, tmp_path / "whole")
+def test_a_sweep_that_was_stopped_goes_on_to_the_same_bytes(recipes, swept, tmp_path):
+    _, finished = swept
 
     class Stops(Noted):
         def advance(self, done):
@@ -262,17 +284,16 @@ def test_a_sweep_that_was_stopped_goes_on_to_the_same_bytes(recipes, tmp_path):
     noted = Noted()
     go(recipes, tmp_path / "again", noted)
     assert not [s for s in noted.stages if "training" in s]
-    whole, again = bytes_of(tmp_path / "whole"), bytes_of(tmp_path / "again")
+    whole, again = bytes_of(finished), bytes_of(tmp_path / "again")
     assert whole.keys() == again.keys()
     # Commands name the folder.
     assert {k for k in whole if whole[k] != again[k]} <= {k for k in whole if k.endswith(("run.json", "saes.json"))}
 
 
-def test_a_file_that_grew_goes_on_where_it_was(recipes, write, tmp_path):
-    go(recipes, tmp_path / "sweep")
+def test_a_file_that_grew_goes_on_where_it_was(swept, write):
     more = write({k: v for k, v in QUICK.items() if k not in NAMED}, {"target": "tiny", "l0": [4.0, 6.0, 8.0]})
     noted = Noted()
-    report = go(more, tmp_path / "sweep", noted)
+    report = go(more, swept[1], noted)
     assert [s for s in noted.stages if "training" in s] == ["[3/3] tiny l0=8: training 8 SAEs together"]
     assert {s.subject for s in report.suites} == {"tiny l0=4", "tiny l0=6", "tiny l0=8"}
 
@@ -285,12 +306,12 @@ def test_the_plan_knows_what_will_be_trained(folders, tmp_path, l0, monkeypatch)
         folders.write_text(folders.read_text().replace("[[run]]", f"l0 = {l0}\n[[run]]"))
     found = plan_sweep(folders)
     planned = [(share.trainings, share.saved) for share in shares(found)]
-    assert planned == ([(6, 0), (0, 6), (0, 6)] if l0 else [(6, 0)] * 3)
+    assert planned == ([(4, 0), (0, 4), (0, 4)] if l0 else [(4, 0)] * 3)
     if l0:
         noted = Noted()
         go(folders, tmp_path / "sweep", noted)
         trained = [s for s in noted.stages if "training" in s and "torn" not in s]
-        assert trained == ["[1/3] good-0: training 6 SAEs together"]
+        assert trained == ["[1/3] good-0: training 4 SAEs together"]
 
 
 def test_where_no_baselines_are_kept_none_is_saved(folders, monkeypatch):

@@ -3,13 +3,24 @@ from __future__ import annotations
 import pytest
 
 from sae_sanity.harness.baseline_store import cache_folder
+from sae_sanity.harness.check import run_check
 from sae_sanity.harness.config import resolve
-from sae_sanity.harness.estimate import corrected, estimate, expected, expected_in_worlds, in_words, thumb_stages
+from sae_sanity.harness.estimate import (
+    corrected,
+    estimate,
+    expected,
+    expected_in_worlds,
+    seconds_of_steps,
+    thumb_stages,
+)
+from sae_sanity.harness.executors.ray import RayExecutor
 from sae_sanity.harness.plan import make_plan
 from sae_sanity.harness.progress import Silent
+from sae_sanity.harness.shards import Shard, Turns, Unfinished
 from sae_sanity.harness.speeds import About, Speeds, Took
 from sae_sanity.harness.synthetic.config import resolve_synthetic
 from sae_sanity.harness.timing import Expected, Stopwatch, timed
+from sae_sanity.suites.shelf import in_words
 
 ABOUT = About("cpu", "model", "batchtopk")
 THUMBS = dict.fromkeys(("start", "loading", "activations", "training", "arms", "one", "two", "report"), 1.0)
@@ -130,6 +141,32 @@ def test_probes_whose_texts_were_read_before_say_nothing(tmp_path, reads):
     assert ("sparse_probing" in found) is reads
 
 
+def test_activations_for_which_others_were_dropped_are_timed(tmp_path):
+    """A cache with a limit has as many sets after as before."""
+    old = cache_folder() / "activations" / "old"
+    old.mkdir(parents=True)
+
+    def steps(script):
+        script.progress.start("activations of the train texts", 5)
+        script.pause(10)
+        old.rmdir()
+        (old.parent / "new").mkdir()
+        script.progress.finish()
+
+    assert play(tmp_path, steps)["activations"] == 10
+
+
+def test_the_shelfs_own_files_are_no_activations(tmp_path):
+    def steps(script):
+        script.progress.start("activations of the train texts", 5)
+        for name in (".room", ".dropped-old"):
+            (cache_folder() / "activations" / name).mkdir(parents=True)
+        script.pause(10)
+        script.progress.finish()
+
+    assert "activations" not in play(tmp_path, steps)
+
+
 def test_of_a_run_that_fails_nothing_is_kept(tmp_path):
     def steps(script):
         script.stage("loading the language model and the texts", (4, 1))
@@ -138,6 +175,104 @@ def test_of_a_run_that_fails_nothing_is_kept(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         play(tmp_path, steps)
     assert not (tmp_path / "speeds.json").exists()
+
+
+@pytest.mark.parametrize("arrives", [(3, 4), (5,)])
+def test_of_a_run_with_ray_what_this_process_did_alone_is_kept(tmp_path, arrives):
+    """Workers finish in any order, and how many there are no plan knows."""
+    name = f"{RayExecutor.name}measuring 5 of 5 cells"
+
+    def steps(script):
+        script.stage("training 12 SAEs together", (20, 1), (20, 2))
+        script.pause(7)
+        script.stage(name, *((1, done) for done in arrives))
+        script.pause(6)
+
+    assert play(tmp_path, steps) == {"training": 40, "arms": 7, "report": 6}
+
+
+def test_a_whole_suite_is_as_slow_as_a_shard_s_share_of_it(tmp_path):
+    """Five cells, of which the first shard of two has the first of `one` and the first and third of `two`."""
+
+    def steps(script):
+        script.stage(f"{Turns(tmp_path, Shard(0, 2), Silent()).name}measuring 3 of 3 cells", (2, 1), (3, 2), (4, 3))
+        raise Unfinished("others are at work")
+
+    with pytest.raises(Unfinished):
+        play(tmp_path, steps)
+    assert {each.stage: each.seconds for each in Speeds(tmp_path / "speeds.json").took} == {
+        "one": 2 * 2 / 1,
+        "two": (3 + 4) * 3 / 2,
+    }
+
+
+def test_a_shard_that_found_cells_or_waited_for_others_says_nothing_of_them(tmp_path):
+    def steps(script):
+        script.stage("waiting for another shard that computes the activations", (50, 1))
+        script.stage("activations of the train texts", (2, 1), reads=False)
+        script.stage("waiting for another shard that makes the arms", (90, 1))
+        script.stage("shard 2/2: measuring 1 of 2 cells", (1, 1))
+
+    assert play(tmp_path, steps) == {"report": 0}
+
+
+def test_what_a_shard_read_others_may_have_read_before(tmp_path):
+    probing = Expected(ABOUT, THUMBS | {"sparse_probing": 1.0}, 12, {"one": 2, "sparse_probing": 2})
+
+    def steps(script):
+        script.stage("shard 1/2: measuring 2 of 2 cells", (2, 1), (4, 2), reads=True)
+
+    assert play(tmp_path, steps, probing) == {"one": 4, "report": 0}
+
+
+def test_shards_of_a_real_check_teach_the_next_plan(settings, tmp_path):
+    """Holds the name of a shard's stage, here and where it is reported, together."""
+    folder = tmp_path / "results"
+    with pytest.raises(Unfinished):
+        run_check(settings, folder, Silent(), shard=Shard(0, 2))
+    found = {each.stage for each in Speeds.of_user().took}
+    assert {"training", "arms", "reconstruction"} <= found
+    assert "report" not in found
+    run_check(settings, folder, Silent(), shard=Shard(1, 2))
+    added = [each.stage for each in Speeds.of_user().took[len(found) :]]
+    assert "training" not in added
+    assert {"reconstruction", "report"} <= set(added)
+
+
+def test_the_sparse_step_as_it_was_measured():
+    """Milliseconds of a step of one arm, most of them CPU time beside other work: `estimate.py` says of each what."""
+    measured = {(256, 24, 192, 4): 1.8, (1024, 50, 800, 8): 4.1, (1024, 100, 3200, 20): 11.1}
+    measured |= {(2048, 576, 512, 32): 18.7, (2048, 576, 1024, 32): 31.5, (2048, 576, 4096, 32): 75.4}
+    for (batch, d_in, d_sae, l0), milliseconds in measured.items():
+        each = seconds_of_steps(1, batch, (d_in, d_sae), float(l0), architecture="batchtopk", sparse=True)
+        assert 1e3 * each == pytest.approx(milliseconds, rel=0.2), (d_in, d_sae)
+    for (batch, d_in, d_sae, l0), milliseconds in {(1024, 50, 800, 8): 6.4, (2048, 576, 1024, 32): 46.2}.items():
+        each = seconds_of_steps(1, batch, (d_in, d_sae), float(l0), architecture="topk", sparse=True)
+        assert 1e3 * each == pytest.approx(milliseconds, rel=0.2), (d_in, d_sae)
+
+
+def test_steps_add_up_and_cost_no_less_with_more_latents_active():
+    one = seconds_of_steps(1, 2048, (576, 1024), 32.0, architecture="batchtopk", sparse=True)
+    assert seconds_of_steps(10, 2048, (576, 1024), 32.0, architecture="batchtopk", sparse=True) == pytest.approx(
+        10 * one
+    )
+    assert seconds_of_steps(1, 2048, (576, 1024), 128.0, architecture="batchtopk", sparse=True) > one
+    assert seconds_of_steps(1, 2048, (576, 1024), None, architecture="batchtopk", sparse=True) > one
+    assert seconds_of_steps(1, 2048, (576, 1024), 32.0, architecture="batchtopk", sparse=False) == pytest.approx(
+        2048 * 576 * 1024 * 5.3e-11
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "sparse"),
+    [({}, True), ({"architecture": "topk"}, True), ({"architecture": "jumprelu"}, False), ({"device": "cuda"}, False)],
+)
+def test_training_is_planned_by_the_step_that_will_be_taken(changes, sparse):
+    plan = make_plan(resolve(changes, environ={}))
+    s = plan.settings
+    each = seconds_of_steps(plan.steps, s.batch_size, (576, s.d_sae), s.l0, architecture=s.architecture, sparse=sparse)
+    stages = thumb_stages(plan, {"reconstruction": 160})
+    assert stages["training"] == pytest.approx(each * len(plan.trained) * s.seeds)
 
 
 def test_worlds_are_one_stage(tmp_path):

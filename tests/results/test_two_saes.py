@@ -67,18 +67,21 @@ def test_from_the_other_side_it_is_the_same_with_the_sign_changed(seeds):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "gap"), [((1, 1), 0.0), ((3, 3), 0.0)])
-def test_under_the_null_the_false_worse_rate_and_the_coverage_are_as_stated(seeds, gap):
-    """600 pairs of equal SAEs; recipes with luck of their seeds. Allowed: .05 and three standard errors, .027."""
+@pytest.mark.parametrize(("seeds", "seed_sd", "n"), [((1, 1), 0.0, 300), ((3, 3), 0.01, 600)])
+def test_under_the_null_the_false_worse_rate_and_the_coverage_are_as_stated(seeds, seed_sd, n):
+    """Pairs of equal SAEs; recipes with luck of their seeds. Allowed: what is stated and three standard errors.
+
+    Of 300 pairs .05 + .038: a rate of .12 is found in 95 of 100 runs, one of .10 in 75, a coverage of .80 in 98. Of 600
+    .05 + .027: a rate of .10 in 97.
+    """
     rng, worse, covered = np.random.default_rng(7), 0, 0
-    for _ in range(600):
-        ours, theirs = pair(rng, seeds=seeds, gap=gap, seed_sd=0.0 if seeds == (1, 1) else 0.01)
+    for _ in range(n):
+        ours, theirs = pair(rng, seeds=seeds, seed_sd=seed_sd)
         e = against(ours, theirs, n_resamples=9)
         worse += e.verdict is Verdict.WORSE
-        covered += e.estimate.lo <= gap <= e.estimate.hi
-    assert worse / 600 <= 0.05 + 0.027
-    assert 0.9 - 0.037 <= covered / 600 <= 1.0
-    assert worse / 600 >= 0.005, "an interval that never errs is too wide"
+        covered += e.estimate.lo <= 0.0 <= e.estimate.hi
+    assert 0.005 <= worse / n <= 0.05 + 3 * (0.05 * 0.95 / n) ** 0.5, "an interval that never errs is too wide"
+    assert covered / n >= 0.9 - 3 * (0.9 * 0.1 / n) ** 0.5
 
 
 def test_an_sae_that_got_worse_is_found():
@@ -146,14 +149,14 @@ def test_too_few_trials_are_inconclusive_and_say_so():
 
 @pytest.mark.slow
 def test_lucky_trials_are_not_taken_for_a_worse_sae():
-    """False WORSE of two equal SAEs whose masks matter more than they do, over 600 pairs."""
+    """False WORSE of two equal SAEs whose masks matter more than they do, over 300 pairs; bound as above."""
     rng, worse = np.random.default_rng(3), 0
     suite = replace(SUITE, trials=True)
-    for _ in range(600):
+    for _ in range(300):
         shared = rng.normal(0.5, 0.1, 20)
         ours, theirs = (tried(name, rng, shared, 3) for name in ("ours", "theirs"))
         worse += against(ours, theirs, suite, n_resamples=9).verdict is Verdict.WORSE
-    assert worse / 600 <= 0.05 + 0.027
+    assert worse / 300 <= 0.05 + 0.038
 
 
 # Suites that sample items from each SAE.

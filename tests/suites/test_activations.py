@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import tracemalloc
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_site import tiny_texts
 
 from sae_sanity.suites import activations, collector
@@ -30,20 +32,18 @@ def made_up(folder, n_tokens, d_in=32, document=32):
     for number, first in enumerate(range(0, n_tokens, 64_000)):
         rows = np.arange(first, min(first + 64_000, n_tokens))
         wide = np.stack([rows % 251, rows // 251 % 251, rows // 251**2] + [rows * 0] * (d_in - 3), axis=1)
-        shard = Shard(number, first // document, len(rows) // document, len(rows), 0, 0, 9.0, "", "")
-        np.save(shard.rows_path(folder), torch.from_numpy(wide).bfloat16().view(torch.int16).numpy())
-        np.savez(
-            shard.index_path(folder),
-            document=(rows // document).astype(np.int32),
-            position=(rows % document + 1).astype(np.int32),
-            lengths=np.full(shard.n_documents, document, dtype=np.int32),
-            tokens=np.zeros(len(rows), dtype=np.int32),
-        )
-        hashes = {
-            "rows_sha256": file_sha256(shard.rows_path(folder)),
-            "index_sha256": file_sha256(shard.index_path(folder)),
+        shard = Shard(number, first // document, len(rows) // document, len(rows), 0, 0, 9.0, "")
+        index = {
+            "document": (rows // document).astype(np.int32),
+            "position": (rows % document + 1).astype(np.int32),
+            "lengths": np.full(shard.n_documents, document, dtype=np.int32),
+            "tokens": np.zeros(len(rows), dtype=np.int32),
         }
-        shards.append(shard._replace(**hashes))
+        save_file(
+            {"activations": torch.from_numpy(wide).bfloat16()} | {n: torch.from_numpy(x) for n, x in index.items()},
+            shard.path(folder),
+        )
+        shards.append(shard._replace(sha256=file_sha256(shard.path(folder))))
     return ActivationSet(folder, "key", d_in, n_tokens // document, 9.0, tuple(shards))
 
 
@@ -229,11 +229,17 @@ def test_open_gives_the_same_set(collected):
         assert torch.equal(one[0], other[0])
 
 
-def test_rows_are_stored_as_the_bits_of_bfloat16(collected):
-    rows = np.load(collected.shards[0].rows_path(collected.folder))
-    acts, _, _ = next(iter(collected.chunks()))
-    assert rows.dtype == np.int16
-    assert torch.equal(torch.from_numpy(rows).view(torch.bfloat16).float()[: len(acts)], acts[: len(rows)])
+def test_a_shard_is_what_safetensors_reads(collected):
+    for shard in collected.shards:
+        tensors = load_file(shard.path(collected.folder))
+        rows = tensors.pop("activations")
+        assert rows.dtype == torch.bfloat16
+        assert rows.shape == (shard.n_rows, 16)
+        assert torch.equal(torch.from_numpy(collected._rows(shard, 0, shard.n_rows)).view(torch.bfloat16), rows)
+        assert torch.equal(torch.from_numpy(collected._rows(shard, 3, 9)).view(torch.bfloat16), rows[3:9])
+        index = collected._index(shard)
+        assert set(index) == set(tensors)
+        assert all(np.array_equal(index[name], tensor.numpy()) for name, tensor in tensors.items())
 
 
 def _flip(path):
@@ -242,13 +248,12 @@ def _flip(path):
     path.write_bytes(raw)
 
 
-@pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize(
     "damage", [_flip, lambda path: path.write_bytes(path.read_bytes()[:-100]), lambda path: path.unlink()]
 )
-def test_open_names_a_corrupt_shard(collected, suffix, damage):
-    damage(collected.folder / f"shard-00002.{suffix}")
-    with pytest.raises(CorruptActivationsError, match=rf"shard-00002\.{suffix} is missing or corrupt; delete"):
+def test_open_names_a_corrupt_shard(collected, damage):
+    damage(collected.folder / "shard-00002.safetensors")
+    with pytest.raises(CorruptActivationsError, match=r"shard-00002\.safetensors is missing or corrupt; delete"):
         ActivationSet.open(collected.folder)
 
 
@@ -264,11 +269,81 @@ def test_open_without_a_manifest(tmp_path):
         ActivationSet.open(tmp_path)
 
 
-def test_a_shard_that_is_cut_while_it_is_read(collected):
-    path = collected.shards[-1].rows_path(collected.folder)
-    path.write_bytes(path.read_bytes()[:-2])
+@pytest.mark.parametrize("left", [-2, 600, 0])
+def test_a_shard_that_is_cut_while_it_is_read(collected, left):
+    path = collected.shards[-1].path(collected.folder)
+    collected._rows(collected.shards[-1], 0, 1)
+    path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(CorruptActivationsError, match="is truncated"):
         list(collected.chunks())
+
+
+def _with_header(path, header):
+    """Give a shard another header; its data stay."""
+    raw = path.read_bytes()
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + int.from_bytes(raw[:8], "little") :])
+
+
+def _changed(**changes):
+    """Damage that changes what the header says of one tensor."""
+
+    def damage(path):
+        raw = path.read_bytes()
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        for name, entry in changes.items():
+            header[name] |= entry(header[name])
+        _with_header(path, header)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:]),
+        lambda path: path.write_bytes((2**40).to_bytes(8, "little") + path.read_bytes()[8:]),
+        lambda path: path.unlink(),
+        lambda path: _with_header(path, b"{"),
+        lambda path: _with_header(path, b"\xff"),
+        lambda path: _with_header(path, b"[" * 100_000),
+        lambda path: _with_header(path, {}),
+        lambda path: _with_header(path, [1]),
+        lambda path: _with_header(path, dict.fromkeys(["activations", "document", "position", "lengths", "tokens"], 1)),
+        _changed(activations=lambda entry: {"shape": [entry["shape"][0], 8]}),
+        _changed(activations=lambda entry: {"shape": [2 * entry["shape"][0], 8]}),
+        _changed(activations=lambda entry: {"dtype": "F16"}),
+        _changed(activations=lambda entry: {"shape": None}),
+        _changed(activations=lambda entry: {"data_offsets": [at - 2**20 for at in entry["data_offsets"]]}),
+        _changed(tokens=lambda entry: {"data_offsets": [-4, entry["data_offsets"][1] - entry["data_offsets"][0] - 4]}),
+        _changed(tokens=lambda entry: {"data_offsets": [at + 4 for at in entry["data_offsets"]]}),
+        _changed(tokens=lambda entry: {"data_offsets": [float(at) for at in entry["data_offsets"]]}),
+        _changed(lengths=lambda entry: {"dtype": "BF16"}),
+        _changed(lengths=lambda entry: {"shape": [[1]]}),
+        _changed(
+            position=lambda entry: {
+                "shape": [entry["shape"][0] - 1],
+                "data_offsets": [entry["data_offsets"][0], entry["data_offsets"][1] - 4],
+            }
+        ),
+    ],
+)
+def test_a_damaged_or_hostile_header_is_a_corrupt_set(collected, damage):
+    """Where whoever did it made the hashes right, or the file changed after they were compared."""
+    last = collected.shards[-1]
+    damage(last.path(collected.folder))
+    own = dataclasses.replace(
+        collected, shards=(last._replace(sha256=file_sha256_or_none(last.path(collected.folder))),)
+    )
+    for read in (lambda: own._index(own.shards[0]), lambda: own._rows(own.shards[0], 0, 2)):
+        with pytest.raises(CorruptActivationsError, match=r"shard-0000\d\.safetensors.*delete the folder") as error:
+            read()
+        assert "\n" not in str(error.value)
+
+
+def file_sha256_or_none(path):
+    return file_sha256(path) if path.exists() else "gone"
 
 
 def test_the_manifest_is_plain_json(collected):

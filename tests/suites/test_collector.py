@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from tiny_site import tiny_model, tiny_texts
+from tiny_site import tiny_model, tiny_site, tiny_texts
 
 from sae_sanity.suites import collector
 from sae_sanity.suites.collector import Collector, write_atomically
+from sae_sanity.suites.shelf import size_of
 from sae_sanity.suites.texts import TextSet
 
 
@@ -182,7 +188,7 @@ def test_an_interrupted_run_goes_on_where_it_was(make_site, texts, tmp_path):
     assert files(resumed.folder) == files(whole.folder)
 
 
-@pytest.mark.parametrize("step", ["shard-00001.npy", "shard-00001.npz", "shard-00001.json", "manifest.json"])
+@pytest.mark.parametrize("step", ["shard-00001.safetensors", "shard-00001.json", "manifest.json"])
 def test_a_run_that_is_killed_while_it_writes(make_site, texts, tmp_path, monkeypatch, step):
     def killed_at(path, data):
         if path.name == step:
@@ -201,7 +207,7 @@ def test_a_run_that_is_killed_while_it_writes(make_site, texts, tmp_path, monkey
     assert {name: data for name, data in found.items() if not name.endswith(".tmp")} == files(whole.folder)
 
 
-@pytest.mark.parametrize("name", ["shard-00001.npy", "shard-00001.npz", "shard-00001.json"])
+@pytest.mark.parametrize("name", ["shard-00001.safetensors", "shard-00001.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete", "empty"])
 def test_a_corrupt_shard_is_computed_again(make_site, texts, name, damage):
     site = make_site()
@@ -221,8 +227,99 @@ def test_a_corrupt_shard_is_computed_again(make_site, texts, name, damage):
 def test_a_corrupt_first_shard_has_the_same_cap_again(make_site, texts):
     site = make_site()
     before = site.collect(texts)
-    before.shards[0].rows_path(before.folder).unlink()
+    before.shards[0].path(before.folder).unlink()
     assert site.collect(texts).norm_cap == before.norm_cap
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {support!r})
+from pathlib import Path
+from tiny_site import tiny_site, tiny_texts
+from sae_sanity.suites import collector
+collector.SHARD_BYTES = 7 * 32 * 16 * 2
+
+def die(done, total):
+    if done == 14:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+tiny_site(Path({cache!r})).collect(tiny_texts("train", 30, 1), progress=die)
+"""
+
+
+def test_a_process_that_is_killed_leaves_what_it_had_finished_to_the_next(texts, tmp_path):
+    support = str(Path(tiny_site.__code__.co_filename).parent)
+    code = KILLED.format(support=support, cache=str(tmp_path / "cut"))
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    site = tiny_site(tmp_path / "cut")
+    _ = site.d_in
+    passes = forward_passes(site)
+    found = site.collect(texts)
+    assert len(passes) == 3  # of five shards, with a batch each
+    assert files(found.folder) == files(tiny_site(tmp_path / "whole").collect(texts).folder)
+
+
+def test_what_a_set_takes_is_known_before_it_is_made(make_site, texts):
+    collector_ = Collector(make_site(), texts, None)
+    need = collector_.n_bytes()
+    taken = size_of(collector_.run().folder)
+    assert taken <= need <= 1.2 * taken
+
+
+def test_a_cache_with_a_limit_drops_what_was_used_longest_ago(make_site, texts, monkeypatch):
+    site = make_site()
+    sets = [tiny_texts("train", 30, seed) for seed in (1, 2, 3)]
+    folders = [site.collect(each).folder for each in sets]  # nobody holds the sets themselves
+    for age, folder in zip((1, 3, 2), folders, strict=True):
+        os.utime(folder / ".in-use", (age, age))
+    one = max(map(size_of, folders))
+    monkeypatch.setenv("SAE_SANITY_CACHE_MAX", f"{3.5 * one:.0f}")
+    fourth = site.collect(tiny_texts("train", 30, 4))
+    assert [folder.exists() for folder in folders] == [False, True, True]
+    assert fourth.n_tokens
+    site.collect(sets[2])  # used again: now the second is the oldest
+    del fourth
+    fifth = site.collect(tiny_texts("train", 30, 5))
+    assert [folder.exists() for folder in folders] == [False, False, True]
+    assert fifth.n_tokens
+
+
+def test_a_set_in_use_is_not_dropped_and_what_does_not_fit_is_one_line(make_site, texts, monkeypatch):
+    site = make_site()
+    held = site.collect(texts)
+    taken = size_of(held.folder)
+    monkeypatch.setenv("SAE_SANITY_CACHE_MAX", f"{taken + 100}")
+    other = tiny_texts("train", 30, 2)
+    with pytest.raises(OSError, match=r"need .* kB beside the .* kB that this and other runs use now, but SAE_SAN"):
+        site.collect(other)
+    assert all_rows(held).isfinite().all()
+    assert site.collect(texts).n_tokens == held.n_tokens  # what is there needs no room
+    monkeypatch.setenv("SAE_SANITY_CACHE_MAX", f"{2.5 * taken:.0f}")
+    assert site.collect(other).n_tokens
+
+
+def test_a_limit_below_one_set_is_one_line(make_site, texts, monkeypatch):
+    monkeypatch.setenv("SAE_SANITY_CACHE_MAX", "100")
+    with pytest.raises(OSError, match=r"the activations need .* kB, but SAE_SANITY_CACHE_MAX is 100 bytes") as error:
+        make_site().collect(texts)
+    assert error.value.errno == errno.EDQUOT
+
+
+def test_an_index_of_bfloat16_costs_an_explained_variance_less_than_the_tolerance(make_site, texts):
+    """Activations are stored in bfloat16 whatever the model's dtype: what that does to a score of a float32 model."""
+    site = make_site()
+    collected = site.collect(texts)
+    stored = all_rows(collected)
+    rows = [site.activations(torch.tensor([row]))[0, 1:] for row in site.tokenise(texts.documents)]
+    exact = torch.cat(rows)
+    basis = torch.linalg.svd(exact - exact.mean(0)).Vh[:8]
+
+    def explained(x):
+        centred = x - exact.mean(0)
+        return float(1 - (centred - centred @ basis.T @ basis).square().sum() / (x - x.mean(0)).square().sum())
+
+    assert 0.5 < explained(exact) < 0.99
+    assert explained(stored) == pytest.approx(explained(exact), abs=1e-4)
 
 
 def test_batch_order_is_that_of_the_texts_although_short_ones_come_first(make_site):

@@ -9,7 +9,7 @@ import pytest
 from sae_sanity.suites import suite as module
 from sae_sanity.suites.suite import BUILT_IN, GROUP, Suite, SuiteContext, suite_classes, suite_points
 
-OURS = ["reconstruction", "sparse_probing", "causal_editing", "autointerp"]
+OURS = ["reconstruction", "sparse_probing", "hard_probing", "causal_editing", "autointerp"]
 
 
 def _entry_points(*points):

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from ...sampled import MISSING
 from ..bars import reason
 from ..forest import HEADING, difference, ordered
+from ..hard_probing import EXPLAINED as GAINS_EXPLAINED
+from ..hard_probing import HEADING as GAINS_HEADING
+from ..hard_probing import by_regime, gain_columns
 from ..numbers import decimals_for, number, p_value
 from ..tables import EXPLAINED, evidence_columns
 from .arms import as_table
@@ -15,6 +18,7 @@ from .shapes import Cell, DataTable, Heading, Rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...hard_probing import Gain
     from ...outcome import CheckReport, Comparison, GateCheck, SuiteResult
 
 OF_THE_JUDGE = ("judge", "complete")
@@ -51,6 +55,13 @@ def exploratory(comparisons: Sequence[Comparison]) -> DataTable | None:
 def _row(comparison: Comparison) -> tuple[Cell, ...]:
     told = difference(comparison.estimate, decimals_for(comparison.margin)), p_value(comparison.p_adjusted)
     return tuple(map(Cell, (comparison.baseline, *told, comparison.verdict.value)))
+
+
+def regimes(gains: Sequence[Gain]) -> DataTable | None:
+    """Gains of `hard_probing`, grouped by regime; None without any."""
+    tables = {name: as_table(gain_columns(found), GAINS_HEADING) for name, found in by_regime(gains).items()}
+    groups = tuple(Rows(made.groups[0].rows, name) for name, made in tables.items())
+    return DataTable(GAINS_HEADING, next(iter(tables.values())).headings, groups, GAINS_EXPLAINED) if tables else None
 
 
 def missing(report: CheckReport) -> tuple[tuple[str, str], ...]:

@@ -10,7 +10,7 @@ from ..look import STYLES
 from ..numbers import decimals_for, number, p_value
 from ..panels import CLAIMS, QUESTIONS, deciding, gate_words
 from .arms import arm_tables, normalised
-from .evidence import evidence, exploratory, missing
+from .evidence import evidence, exploratory, missing, regimes
 from .forests import forest, overview, recipe_forest, since_forest
 from .ladder import ladder, rungs
 from .pairs import NOT_PAIRED, pairs
@@ -66,6 +66,8 @@ class SuiteView:
     """How strong each comparison is."""
     exploratory: DataTable | None
     """Other metrics."""
+    regimes: DataTable | None
+    """Gains of a quiver of probes by regime."""
     world: str
     """The synthetic worlds in one sentence; empty for other suites."""
     world_plots: tuple[PlotTable, ...]
@@ -157,6 +159,7 @@ def suite_view(suite: SuiteResult, section: str) -> SuiteView:
         recipe=recipe_forest(suite.recipe) if suite.recipe else None,
         evidence=evidence(suite.comparisons),
         exploratory=exploratory(suite.exploratory),
+        regimes=regimes(suite.gains),
         world=world_words(detail) if detail else "",
         world_plots=world_plots(detail) if detail else (),
         world_tables=world_tables(detail) if detail else (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -236,6 +237,34 @@ def test_a_worker_that_sees_something_else_says_what(settings, finished, cache, 
     with pytest.raises(UsageError, match=message):
         Crew._refused(None, refusal)
     assert "\n" not in refusal.reason
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EDQUOT, True), (errno.ENOSPC, True), (errno.EMFILE, False)])
+def test_a_full_disk_under_a_worker_is_a_line_and_no_bug(settings, finished, cache, monkeypatch, number, told):
+    worker = Worker()
+    assert worker.load(blueprint(finished[1], settings, cache)) is None
+
+    def full(bench, cell):
+        raise OSError(number, "the activations need 2 GB", "/cache/activations")
+
+    monkeypatch.setattr(Bench, "measure", full)
+    key, cell = next(iter(worker.cells.items()))
+    if not told:
+        with pytest.raises(OSError, match="2 GB"):
+            worker.measure(cell.suite.name, cell.sae, key)
+        return
+    refusal = worker.measure(cell.suite.name, cell.sae, key)
+    assert isinstance(refusal, Refusal)
+    assert not refusal.suite
+    assert refusal.reason.endswith(": cannot write /cache/activations: the activations need 2 GB")
+
+
+def test_a_worker_has_the_limit_of_the_cache_and_no_secret(monkeypatch):
+    monkeypatch.setenv("SAE_SANITY_CACHE_MAX", "2GB")
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    variables = crew()._options()["runtime_env"]["env_vars"]
+    assert variables["SAE_SANITY_CACHE_MAX"] == "2GB"
+    assert "OPENAI_API_KEY" not in variables
 
 
 class Suite:

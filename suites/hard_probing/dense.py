@@ -1,0 +1,125 @@
+"""Shots of dense probes: made once for all SAEs, by several processes, and kept beside the activations."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .arrows import Aim, Missed, Shot, shoot_all
+from .attention import Tokens, shoot_attention
+from .features import Features, as_is
+from .problems import Problem
+from .shots import ShotStore, key_of
+
+if TYPE_CHECKING:
+    from ..site import Site
+
+MAX_CLEAN = 1024
+"""Rows that train the clean-data reference at most: as many as sae-probes gives to a probe."""
+ATTENTION = "attention"
+"""Name of the probe on all tokens in the store."""
+
+
+def hits(shots: Mapping[str, Shot | Missed]) -> dict[str, Shot]:
+    """Those that could be shot, in their order."""
+    return {name: shot for name, shot in shots.items() if isinstance(shot, Shot)}
+
+
+def shoot_many(aims: Iterable[Any], n: int, workers: int) -> Iterator[Any]:
+    """Shoot n aims in their order, in several processes where that pays: one takes seconds to start.
+
+    Args:
+        aims: What has a method `shoot`.
+        n: How many.
+        workers: Processes.
+    """
+    return shoot_all(iter(aims), workers if n > 8 * workers else 1)
+
+
+def problem_sha256(problem: Problem) -> str:
+    """Hash of rows and labels, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in (problem.train, problem.y_train, problem.test, problem.y_test):
+        digest.update(part.astype("<i8").tobytes() + b";")
+    return digest.hexdigest()
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what fits the probes."""
+    return {name: version(name) for name in ("sae-probes", "scikit-learn", "scipy", "xgboost", "numpy", "torch")}
+
+
+class DenseShots:
+    """Shots of dense probes at problems, from disk where they are there."""
+
+    def __init__(self, features: Features, workers: int) -> None:
+        """Shoot on these features, in at most so many processes."""
+        self.features, self.workers = features, workers
+
+    def shots(self, site: Site, wanted: Sequence[Problem], arrows: Sequence[str]) -> list[dict[str, Shot | Missed]]:
+        """Shots of some problems by arrow: those on disk, and the others shot and kept there.
+
+        Args:
+            site: Where the activations come from.
+            wanted: Problems.
+            arrows: Names in `arrows.ARROWS`.
+        """
+        places = [self._place(site, problem) for problem in wanted]
+        kept = [store.read(key) for store, key in places]
+        lacking = [(n, name) for n, found in enumerate(kept) for name in arrows if name not in found]
+        posed = self.features.of(site, as_is, [(wanted[n], "mean") for n, _ in lacking])
+        aims = (
+            Aim(name, one.x_train, one.problem.y_train, one.x_test, one.problem.y_test, one.problem.seed)
+            for one, (_, name) in zip(posed, lacking, strict=True)
+        )
+        for (n, name), shot in zip(lacking, shoot_many(aims, len(lacking), self.workers), strict=True):
+            store, key = places[n]
+            store.add(key, name, shot)
+            kept[n][name] = shot
+        return [{name: found[name] for name in arrows} for found in kept]
+
+    def attention(self, site: Site, problem: Problem) -> Shot | Missed:
+        """Shot of the attention-pooled probe on all tokens of the documents, kept like the others."""
+        store, key = self._place(site, problem)
+        kept = store.read(key)
+        if ATTENTION not in kept:
+            train, test = (
+                Tokens.of(self.features.activations(site, table)).take(rows)
+                for table, rows in ((problem.table, problem.train), (problem.test_table, problem.test))
+            )
+            kept[ATTENTION] = shoot_attention(train, problem.y_train, test, problem.y_test, problem.seed)
+            store.add(key, ATTENTION, kept[ATTENTION])
+        return kept[ATTENTION]
+
+    def _place(self, site: Site, problem: Problem) -> tuple[ShotStore, str]:
+        acts = [self.features.activations(site, table) for table in (problem.table, problem.test_table)]
+        ingredients = {
+            "activations": [each.key for each in acts],
+            "rows": problem_sha256(problem),
+            "seed": problem.seed,
+            "libraries": libraries(),
+        }
+        return ShotStore(acts[0].folder / "shots"), key_of(ingredients)
+
+
+def clean_copy(problem: Problem, labels: np.ndarray) -> Problem:
+    """The problem with all clean, balanced training rows that are not tested on, in a random order.
+
+    Args:
+        problem: Whose test rows stay.
+        labels: Of its table, as they are in the wheel.
+    """
+    free = np.ones(len(labels), dtype=bool)
+    if problem.test_table == problem.table:
+        free[problem.test] = False
+    classes = [np.flatnonzero(free & (labels == label)) for label in (0, 1)]
+    each = min(MAX_CLEAN // 2, *map(len, classes))
+    rng = np.random.default_rng(problem.seed)
+    # Shuffled, because sae-probes validates on the last rows.
+    train = rng.permutation(np.concatenate([rng.choice(rows, each, replace=False) for rows in classes]))
+    return replace(problem, train=train, y_train=labels[train])

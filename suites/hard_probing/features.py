@@ -1,0 +1,78 @@
+"""From tables of prompts to the features of problems: activations collected once, pooled as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from ..pooling import Encode, pool
+from ..probe_data import Sampling
+from .attention import max_pool
+from .problems import Problem, prompts
+
+if TYPE_CHECKING:
+    from ..activations import ActivationSet
+    from ..site import Site
+
+How = Literal["mean", "max"]
+"""How a document's tokens become one vector."""
+
+
+class Posed(NamedTuple):
+    """One problem with features."""
+
+    problem: Problem
+    """Its labels, and which rows of which table."""
+    x_train: Float[np.ndarray, "train width"]
+    """Features of the training rows."""
+    x_test: Float[np.ndarray, "test width"]
+    """Features of the test rows."""
+
+
+class Features:
+    """Activations of tables, each collected once for all SAEs, and what is pooled from them."""
+
+    def __init__(self, sampling: Sampling, norm_cap: float | None) -> None:
+        """Fix which prompts there are and which tokens count.
+
+        Args:
+            sampling: Which prompts of a dataset are used.
+            norm_cap: Norm above which a token is left out.
+        """
+        self.sampling, self.norm_cap = sampling, norm_cap
+        self._collected: dict[tuple[str, str], ActivationSet] = {}
+
+    def activations(self, site: Site, table: str) -> ActivationSet:
+        """Activations of the prompts of one table."""
+        key = (site.fingerprint, table)
+        if key not in self._collected:
+            self._collected[key] = site.collect(prompts(table, self.sampling), norm_cap=self.norm_cap)
+        return self._collected[key]
+
+    def pooled(self, site: Site, table: str, encode: Encode, how: How = "mean") -> Float[np.ndarray, "docs width"]:
+        """One vector for each prompt of a table."""
+        acts = self.activations(site, table)
+        with torch.inference_mode():
+            return (pool(acts, encode, "mean") if how == "mean" else max_pool(acts, encode)).numpy()
+
+    def of(self, site: Site, encode: Encode, wanted: Iterable[tuple[Problem, How]]) -> Iterator[Posed]:
+        """Features of problems in their order; the tables of one dataset are held at a time."""
+        held: dict[tuple[str, How], np.ndarray] = {}
+        dataset = ""
+        for problem, how in wanted:
+            if problem.dataset != dataset:
+                dataset, held = problem.dataset, {}
+            for table in (problem.table, problem.test_table):
+                if (table, how) not in held:
+                    held[table, how] = self.pooled(site, table, encode, how)
+            train, test = held[problem.table, how], held[problem.test_table, how]
+            yield Posed(problem, train[problem.train], test[problem.test])
+
+
+def as_is(acts: Float[torch.Tensor, "n d_in"]) -> Float[torch.Tensor, "n d_in"]:
+    """What stands for an SAE where the activations themselves are the features."""
+    return acts
