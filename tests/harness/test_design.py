@@ -14,7 +14,7 @@ from sae_sanity.harness.record import config_hash, identity
 from sae_sanity.harness.synthetic.design import synthetic_design
 from sae_sanity.suites.suite import suite_classes
 
-DEMO_HASH = "df67e15fe8bf3a14a19c6c1423042e63e93148675375a432567e61a738e65285"
+DEMO_HASH = "3da769ba789d5b74539b61f949a749808a0d8d8dc9d792c5aabe08f19755a9f7"
 """Of `check demo` with no policy, at rule version 3: results folders are found by it."""
 
 
@@ -96,7 +96,7 @@ def test_an_arm_that_does_not_exist_here_is_not_required_and_said():
             {"suites": ["reconstructoin"]},
             "policy.suites: no such suite: 'reconstructoin'; did you mean 'reconstruction'",
         ),
-        ({"margins": {"probing": 0.1}}, "policy.margins: no such suite: 'probing'; did you mean 'sparse_probing'"),
+        ({"margins": {"probing": 0.1}}, "policy.margins: no such suite: 'probing'; did you mean 'hard_probing'"),
         ({"baselines": ["frozen_decoder@cov"]}, "policy.baselines requires 'frozen_decoder@cov', which is not among"),
         ({"baselines": ["randm"]}, "policy.baselines: no such baseline: 'randm'"),
         ({"baselines": ["trained"]}, "policy.baselines requires 'trained', which is not among the arms"),

@@ -207,7 +207,7 @@ class TestTheEnd:
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 import numpy as np
 from sae_sanity.suites.judges.answers import AnswerStore
@@ -224,6 +224,8 @@ class Judge:
         time.sleep(0.01)
         return Answer("x")
 
+# A shell that starts tests in the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 store = AnswerStore(Path(sys.argv[1]))
 many = [Question((("user", str(i)),), 9, "explanation") for i in range(100_000)]
 try:
