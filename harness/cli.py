@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -21,7 +20,7 @@ from .cli_release import register as release
 from .cli_sweep import sweep
 from .cli_synthetic import reproduce, synthetic
 from .config import Settings
-from .errors import UsageError
+from .errors import USERS_TO_MEND, UsageError
 from .options import (
     BaselineRun,
     Config,
@@ -48,9 +47,6 @@ from .progress import PlainProgress, Progress, RichProgress
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 EXIT_USAGE, EXIT_INTERNAL, EXIT_INTERRUPTED = 2, 70, 130
-
-_USERS_TO_MEND = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
-"""Errors of the system that a user can do something about: a full or failing disk, a folder that is not theirs."""
 
 app = typer.Typer(
     name="sae-sanity",
@@ -307,7 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write("sae-sanity: interrupted; what was finished is kept, the same command goes on from there\n")
         return EXIT_INTERRUPTED
     except OSError as error:
-        if error.errno not in _USERS_TO_MEND:
+        if error.errno not in USERS_TO_MEND:
             traceback.print_exc()
             return EXIT_INTERNAL
         where = error.filename or "the cache or results folder"

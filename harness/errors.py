@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+USERS_TO_MEND = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
+"""Errors of the system that a user can do something about: a full or failing disk, a folder that is not theirs."""
 
 MOST_NAMES = 40
 """More names than this are counted, not listed."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 if TYPE_CHECKING:
+    from sae_lens.saes.sae import SAE
+
     from .activations import ActivationSet
 
 Pooling = Literal["mean", "last"]
@@ -18,6 +20,16 @@ Encode = Callable[[torch.Tensor], torch.Tensor]
 
 ENCODE_ROWS = 2048
 """Rows encoded at once: with 4,096 latents they take 32 MiB, above which glibc maps fresh pages for every buffer."""
+
+
+def encoder_of(sae: SAE[Any]) -> Encode:
+    """What reads an SAE's latents off activations: dense and in float32, whatever the SAE computes in."""
+
+    def encode(acts: torch.Tensor) -> torch.Tensor:
+        latents = sae.encode(acts.to(sae.device, sae.dtype)).float()
+        return latents.to_dense() if latents.is_sparse else latents
+
+    return encode
 
 
 def pool(activations: ActivationSet, encode: Encode, how: Pooling) -> Float[torch.Tensor, "docs width"]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import LabelEncoder
+from threadpoolctl import threadpool_limits
 
 from .texts import TextSet
 
@@ -194,6 +197,24 @@ def quietly_import(module: str) -> ModuleType:
 
     with warnings.catch_warnings():
         return import_module(module)
+
+
+@contextmanager
+def calm_fits(*messages: str) -> Iterator[None]:
+    """Fit probes on one thread and without the warnings that sae-probes' way of calling sklearn causes.
+
+    The matrices are a few hundred rows by at most some columns: threads only wait for each other there, and on
+    shared cores made a fit ten times slower. Non-convergence is ignored by sae-probes too.
+
+    Args:
+        *messages: Beginnings of further warnings that say nothing here.
+    """
+    with warnings.catch_warnings(), threadpool_limits(1):
+        for category in (ConvergenceWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        for message in ("Inconsistent values: penalty", *messages):
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        yield
 
 
 def _split(dataset: str, labels: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -12,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 from ..results.scores import Row
-from .pooling import Encode, Pooling, pool
-from .probe_data import ProbeSet, Sampling, load, membership, profile_datasets, quietly_import
+from .pooling import Encode, Pooling, encoder_of, pool
+from .probe_data import ProbeSet, Sampling, calm_fits, load, membership, profile_datasets, quietly_import
 from .suite import SuiteContext
 
 if TYPE_CHECKING:
@@ -27,20 +23,6 @@ if TYPE_CHECKING:
     from .site import Site
 
 Penalty = Literal["l1", "l2"]
-
-
-@contextmanager
-def _sober() -> Iterator[None]:
-    """Fit probes on one thread and without the warnings that sae-probes' way of calling sklearn causes.
-
-    The matrices are a few hundred rows by at most some columns: threads only wait for each other there, and on
-    shared cores made a fit ten times slower. Non-convergence is ignored by sae-probes too.
-    """
-    with warnings.catch_warnings(), threadpool_limits(1):
-        for category in (ConvergenceWarning, FutureWarning):
-            warnings.simplefilter("ignore", category)
-        warnings.filterwarnings("ignore", message="Inconsistent values: penalty", category=UserWarning)
-        yield
 
 
 class _Pooled(NamedTuple):
@@ -159,7 +141,7 @@ class SparseProbing:
 
     def measure(self, sae: SAE[Any], site: Site, rng: np.random.Generator) -> list[Row]:
         """Measure one SAE through its `encode` alone; one row per metric and dataset."""
-        return [row for each in self._pooled(site, _encoder(sae)) for row in self._sparse(each)]
+        return [row for each in self._pooled(site, encoder_of(sae)) for row in self._sparse(each)]
 
     def measure_reference(self, name: str, site: Site, rng: np.random.Generator) -> list[Row]:
         """Measure `dense_probe` or `shuffled_labels`.
@@ -191,7 +173,7 @@ class SparseProbing:
             self._collected[key] = site.collect(data.texts, norm_cap=self.norm_cap)
         return self._collected[key]
 
-    @_sober()
+    @calm_fits()
     def _sparse(self, pooled: _Pooled) -> list[Row]:
         """Select latents on the training documents and probe the best k, for each k."""
         library: Any = quietly_import("sae_probes.run_sae_evals")
@@ -214,7 +196,7 @@ class SparseProbing:
             rows += _rows(pooled.data, k, fit.metrics)
         return rows
 
-    @_sober()
+    @calm_fits()
     def _dense(self, pooled: _Pooled) -> list[Row]:
         library: Any = quietly_import("sae_probes.utils_training")
         parts = (*pooled.part(pooled.data.train), *pooled.part(pooled.data.test))
@@ -233,14 +215,6 @@ def _shuffled(pooled: _Pooled, rng: np.random.Generator) -> _Pooled:
     labels[pooled.data.train] = rng.permutation(labels[pooled.data.train])
     data = pooled.data
     return pooled._replace(data=ProbeSet(data.name, data.family, data.texts, labels, data.train, data.test))
-
-
-def _encoder(sae: SAE[Any]) -> Callable[[torch.Tensor], torch.Tensor]:
-    def encode(acts: torch.Tensor) -> torch.Tensor:
-        latents = sae.encode(acts.to(sae.device, sae.dtype)).float()
-        return latents.to_dense() if latents.is_sparse else latents
-
-    return encode
 
 
 def _unique(name: str, values: Sequence[Any]) -> tuple[Any, ...]:

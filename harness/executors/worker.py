@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...results.store import StoreError
 from ...suites.suite import NotMeasurable
-from ..errors import UsageError
+from ..errors import USERS_TO_MEND, UsageError
 
 if TYPE_CHECKING:
     from ...baselines.wrap import Artefact
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from ..progress import Progress
     from ..subject import Subject
     from .executor import Bench, Cell, Found
-
-_USERS_TO_MEND = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO})
-"""Errors of the system that are no bugs: those of the command line."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ class Worker:
         except (UsageError, StoreError) as error:
             return self._refusal(str(error))
         except OSError as error:
-            if error.errno not in _USERS_TO_MEND:
+            if error.errno not in USERS_TO_MEND:
                 raise
             return self._refusal(f"cannot write {error.filename or 'the cache or results folder'}: {error.strerror}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +13,8 @@ import torch
 import xgboost
 from jaxtyping import Float, Int
 from joblib import Parallel, delayed
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
-from ..probe_data import quietly_import
+from ..probe_data import calm_fits, quietly_import
 
 ArrowName = Literal["logreg", "pca", "knn", "xgboost", "mlp"]
 
@@ -78,16 +75,12 @@ _UNFITTABLE = (
 
 @contextmanager
 def calm() -> Iterator[None]:
-    """Fit on one thread, and without the warnings that sae-probes' way of calling its libraries causes.
+    """As `calm_fits`, with one thread for XGBoost too.
 
-    The matrices are small: threads wait for each other there, and problems run side by side already. One thread also
-    keeps the order in which XGBoost adds, and with it its result, the same on every machine.
+    Problems run side by side already. One thread also keeps the order in which XGBoost adds, and with it its result,
+    the same on every machine.
     """
-    with warnings.catch_warnings(), threadpool_limits(1), xgboost.config_context(nthread=1):
-        for category in (ConvergenceWarning, FutureWarning):
-            warnings.simplefilter("ignore", category)
-        for message in ("Inconsistent values: penalty", "The least populated class", "X does not have valid feature"):
-            warnings.filterwarnings("ignore", message=message, category=UserWarning)
+    with calm_fits("The least populated class", "X does not have valid feature"), xgboost.config_context(nthread=1):
         yield
 
 

@@ -19,6 +19,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from ..probe_data import quietly_import
 from .arrows import calm
+from .sae_arrow import ranked
 
 RATE = 0.1
 """Share of the labels that is flipped."""
@@ -119,7 +120,5 @@ def dense_probe(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, y_new: np.ndarr
 
 def top_latent(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, y_new: np.ndarray, seed: int) -> np.ndarray:
     """The same on the one feature whose normalised means differ most between the classes, as sae-probes ranks them."""
-    library: Any = quietly_import("sae_probes.run_sae_evals")
-    ranked = library.get_sorted_indices(torch.from_numpy(x), torch.from_numpy(y), library.mean_act_normalization)
-    best = ranked[:1].numpy()
+    best = ranked(x, y)[:1]
     return dense_probe(x[:, best], y, x_new[:, best], y_new, seed)

@@ -67,7 +67,7 @@ def shoot_sae(
         return Missed(reason)
     if (live := live_latents(x_train)) < k:
         return Missed(f"k = {k} is above the {live} latents that fire on the training documents")
-    best = _ranked(x_train, y_train)[:k]
+    best = ranked(x_train, y_train)[:k]
     library: Any = quietly_import("sae_probes.utils_training")
     parts = (x_train[:, best], y_train, x_test[:, best], y_test)
     found = fitted(library.find_best_reg, *parts, seed=seed, penalty=penalty, parallel=False)
@@ -140,13 +140,14 @@ def _reselected(x: np.ndarray, y: np.ndarray, seed: int, k: int, classifier: Any
 def _fold(x: np.ndarray, y: np.ndarray, train: np.ndarray, held_out: np.ndarray, k: int, classifier: Any) -> float:  # noqa: ANN401
     if len(np.unique(y[train])) < 2:
         return 0.5  # as find_best_reg has it
-    best = _ranked(x[train], y[train])[:k]
+    best = ranked(x[train], y[train])[:k]
     model: Any = clone(classifier)
     model.fit(x[np.ix_(train, best)], y[train])
     return float(roc_auc_score(y[held_out], model.predict_proba(x[np.ix_(held_out, best)])[:, 1]))
 
 
-def _ranked(latents: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def ranked(latents: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Latents in the order in which a probe may read them, as sae-probes ranks them: the best first."""
     library: Any = quietly_import("sae_probes.run_sae_evals")
     order = library.get_sorted_indices(
         torch.from_numpy(latents), torch.from_numpy(labels), library.mean_act_normalization

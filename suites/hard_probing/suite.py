@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ...results.scores import Row
+from ..pooling import encoder_of
 from ..probe_data import WITH_BAD_EXAMPLES, Sampling, membership, profile_datasets
 from . import quality
 from .arrows import ARROWS, Missed, Shot
@@ -25,7 +26,6 @@ from .sae_arrow import KS, PENALTY, VALIDATION, SaeAim
 from .shots import CODE_VERSION
 
 if TYPE_CHECKING:
-    import torch
     from sae_lens.saes.sae import SAE
 
     from ..pooling import Encode
@@ -153,7 +153,7 @@ class HardProbing:
 
     def measure(self, sae: SAE[Any], site: Site, rng: np.random.Generator) -> list[Row]:
         """Put the arrows of one SAE into the quiver of every problem, and its top latent to finding wrong labels."""
-        encode = _encoder(sae)
+        encode = encoder_of(sae)
         rows = self._with_arrows(site, encode, lambda problem: problem.y_train)
         return rows + self._found(site, encode, quality.top_latent)
 
@@ -270,11 +270,3 @@ def _poolings(problem: Problem) -> tuple[How, ...]:
 
 def _no_idea(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, y_new: np.ndarray, seed: int) -> np.ndarray:
     return np.zeros(len(x_new))
-
-
-def _encoder(sae: SAE[Any]) -> Encode:
-    def encode(acts: torch.Tensor) -> torch.Tensor:
-        latents = sae.encode(acts.to(sae.device, sae.dtype)).float()
-        return latents.to_dense() if latents.is_sparse else latents
-
-    return encode
