@@ -23,6 +23,7 @@ from .plan import ArmSeed, Plan
 from .progress import Progress
 from .record import versions
 from .shards import Turns
+from .skipped_items import skipped_items
 
 if TYPE_CHECKING:
     from ..suites.suite import Suite
@@ -41,7 +42,7 @@ class Outcome:
     hashes: dict[str, str]
     """sha256 of the weights of every SAE."""
     skipped: tuple[Skip, ...] = ()
-    """Suites whose judge failed or whose budget is spent."""
+    """Suites whose judge failed or whose budget is spent, and items that cells were not measured on."""
     notes: tuple[str, ...] = ()
     """What suites say of how it went."""
 
@@ -110,9 +111,9 @@ class Runner:
         skipped += [skip for suite in self.suites if (skip := self._measure_together(suite, cells))]
         design = make_design(self.plan, self.suites, facts)
         finished = tuple(cell.key for cell in cells if self.store.has(cell.key))
-        notes = dict.fromkeys(
-            n for key in finished for n in cast("list[str]", self.store.manifest(key).get("notes", []))
-        )
+        manifests = [self.store.manifest(key) for key in finished]
+        notes = dict.fromkeys(note for each in manifests for note in cast("list[str]", each.get("notes", [])))
+        skipped += skipped_items(manifests)
         return Outcome(finished, design, self._hashes(), tuple(skipped), tuple(notes))
 
     def cells(self) -> Iterator[Cell]:

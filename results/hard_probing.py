@@ -21,7 +21,7 @@ GAIN, CHOSEN = "gain_", "chosen"
 """Metrics that are read: the gain by regime (shift is in no other), and whether an arrow of the SAE was chosen."""
 DENSE = "@dense_quiver"
 """The quiver without any SAE, whose gain is 0 by definition."""
-TOLD_FIRST = ("sae_auc", CHOSEN, "precision_at_n", "gain_multi_token", "missed")
+TOLD_FIRST = ("sae_auc", CHOSEN, "precision_at_n", "spurious_at_n", "gain_multi_token", "missed")
 """Metrics of an arm before its gains by regime, which have a table of their own: a terminal has no room for all."""
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from sae_lens.saes.sae import SAE
 
+    from ..results.outcome import Skip
     from ..results.scores import Row
     from .judges.answers import AnswerStore
     from .judges.budget import Spent
@@ -139,6 +140,15 @@ class Noting(Protocol):
 
     def notes(self) -> tuple[str, ...]:
         """Return lines for the report."""
+        ...
+
+
+@runtime_checkable
+class Skipping(Protocol):
+    """A suite that may have to leave out single items, of every SAE or of one."""
+
+    def skipped(self) -> tuple[Skip, ...]:
+        """Return what the last SAE or reference was not measured on: item, and why, one row each."""
         ...
 
 

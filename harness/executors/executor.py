@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from ...results.outcome import Skip
 from ...results.scores import Row, Score
-from ...suites.suite import Noting
+from ...suites.suite import Noting, Skipping
 from ..errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Found(NamedTuple):
     """Its rows."""
     notes: tuple[str, ...] | None
     """What the suite says of how it went; None where it never says anything."""
+    skipped: tuple[Skip, ...] = ()
+    """Items that this cell was not measured on."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Bench:
         else:
             sae: Any = self.arms.load(cell.sae)
             rows = suite.measure(sae, site, rng)
-        return Found(scores_of(cell, rows), suite.notes() if isinstance(suite, Noting) else None)
+        notes = suite.notes() if isinstance(suite, Noting) else None
+        return Found(scores_of(cell, rows), notes, suite.skipped() if isinstance(suite, Skipping) else ())
 
     def keep(self, cell: Cell, found: Found) -> None:
         """Write one cell, whole or not at all."""
@@ -93,7 +97,8 @@ class Bench:
             "key": cell.key,
         }
         notes = {} if found.notes is None else {"notes": list(found.notes)}
-        self.store.write(cell.key, found.scores, manifest | notes)
+        skipped = {"skipped": [each.model_dump() for each in found.skipped]} if found.skipped else {}
+        self.store.write(cell.key, found.scores, manifest | notes | skipped)
 
 
 @runtime_checkable

@@ -1,13 +1,14 @@
-"""Finding wrong labels: who disagrees most with the label it was given, the top latent or the dense probe?
+"""Finding wrong labels, and what a spurious cue speaks against: by the top latent, or by a dense probe.
 
 Kantamneni, Engels et al. 2025 (arXiv 2502.16681, section on data quality) found mislabelled sentences of CoLA, and a
 cue that has nothing to do with the question in a table of human and machine texts, by looking at top latents, and a
-dense probe found the same. Here errors are planted, so that it is known which labels are wrong.
+dense probe found the same. Here errors are planted, so that it is known which labels are wrong; the cue is that of the
+table, and the examples that it speaks against can be read off the texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,9 @@ from .sae_arrow import ranked
 RATE = 0.1
 """Share of the labels that is flipped."""
 FOLDS = 5
+CUED = "110_aimade_humangpt3"
+"""The table with a spurious cue: more than nine in ten machine texts end with a full stop or its like."""
+_ENDINGS = (".", "!", "?")
 
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 """Trained on features and labels, a score of class 1 of other features, larger for what is more likely to be of it;
@@ -45,6 +49,17 @@ def plant(labels: Int[np.ndarray, " docs"], seed: int, rate: float = RATE) -> Pl
     library: Any = quietly_import("sae_probes.utils_data")
     flipped = library.corrupt_ytrain(labels, rate, seed=seed)
     return Planted(flipped, flipped != labels)
+
+
+def against_cue(texts: Sequence[str], labels: Int[np.ndarray, " docs"]) -> Bool[np.ndarray, " docs"]:
+    """Examples whose last character speaks for the other class than their label.
+
+    A probe that reads the cue suspects just these. Class 1 is taken as the class of the texts that end with a full
+    stop, an exclamation or a question mark where more of it do.
+    """
+    ends = np.array([text.rstrip().endswith(_ENDINGS) for text in texts])
+    for_one = ends if ends[labels == 1].mean() >= ends[labels == 0].mean() else ~ends
+    return for_one != (labels == 1)
 
 
 def precision_at_n(suspicion: Float[np.ndarray, " docs"], wrong: Bool[np.ndarray, " docs"]) -> float:
@@ -101,10 +116,12 @@ class Search:
     """Of errors and folds."""
     fit: Fit
     """The method."""
+    wanted: Bool[np.ndarray, " docs"] | None = None
+    """Examples to find where the labels are left as they are; None plants errors."""
 
     def shoot(self) -> float:
-        """Plant errors, look for them, and return the precision at n."""
-        planted = plant(self.labels, self.seed)
+        """Plant errors unless other examples are wanted, look for them, and return the precision at n."""
+        planted = plant(self.labels, self.seed) if self.wanted is None else Planted(self.labels, self.wanted)
         return precision_at_n(suspicion(self.features, planted.labels, self.seed, self.fit), planted.wrong)
 
 

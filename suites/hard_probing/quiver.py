@@ -49,7 +49,7 @@ def choose(quiver: Mapping[str, Shot]) -> str:
     if not names or not np.isfinite(scores).all():
         msg = f"nothing to choose by: validation AUCs {dict(zip(names, scores.tolist(), strict=True))}"
         raise ValueError(msg)
-    return names[int(np.argmax(scores))]
+    return names[int(np.argmax(np.round(scores, 9)))]  # equal means of folds differ in their last digits
 
 
 def worth(baselines: Mapping[str, Shot], added: Mapping[str, Shot]) -> Worth:

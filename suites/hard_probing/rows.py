@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ...results.outcome import Skip
 from ...results.scores import Row
 from .arrows import Missed, Shot
 from .dense import hits
-from .problems import Problem
+from .problems import Problem, Skipped
 from .quiver import choose, of_one, worth
 
 Shots = Mapping[str, Shot]
@@ -17,7 +18,7 @@ MULTI_TOKEN = "gain_multi_token"  # noqa: S105  (no password)
 """The same in a quiver that holds the attention-pooled probe too, by mean- and max-pooled latents."""
 
 
-def item_of(problem: Problem) -> str:
+def item_of(problem: Problem | Skipped) -> str:
     """Dataset, condition and seed: what is paired between SAEs."""
     condition = problem.condition
     return f"{problem.dataset} {condition.regime} {condition.level:g} seed {problem.seed}"
@@ -53,10 +54,10 @@ def quiver_rows(problem: Problem, quiver: Shots) -> list[Row]:
     return bound_rows(problem, quiver, quiver[choose(quiver)])
 
 
-def why_missed(name: str, shot: Missed) -> str:
-    """A note without the counts of one SAE: one for each would drown the report, and `missed` has them."""
-    reason = "k above the live latents" if shot.reason.startswith("k = ") else shot.reason
-    return f"{name} was not in the quiver of some problems of some SAEs ({reason}); `missed` says how often"
+def missed_skips(problem: Problem, added: Mapping[str, Shot | Missed]) -> list[Skip]:
+    """Arrows that are not in the quiver of a problem."""
+    missed = {name: shot for name, shot in added.items() if isinstance(shot, Missed)}
+    return [Skip(what=f"{name} at {item_of(problem)}", reason=shot.reason) for name, shot in missed.items()]
 
 
 def _gains(problem: Problem, gain: float) -> list[Row]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ...results.outcome import Skip
 from ...results.scores import Row
 from ..pooling import encoder_of
 from ..probe_data import WITH_BAD_EXAMPLES, Sampling, membership, profile_datasets
@@ -21,8 +21,8 @@ from .dense import ATTENTION, DenseShots, clean_copy, hits, libraries, problem_s
 from .features import Features, How, as_is
 from .problems import Problem, Skipped, labelled, problems, prompts
 from .quiver import choose
-from .rows import METRIC, MULTI_TOKEN, bound_rows, item_of, multi_token_rows, quiver_rows, sae_rows, why_missed
-from .sae_arrow import KS, PENALTY, VALIDATION, SaeAim
+from .rows import METRIC, MULTI_TOKEN, bound_rows, item_of, missed_skips, multi_token_rows, quiver_rows, sae_rows
+from .sae_arrow import CS, KS, PENALTY, VALIDATION, SaeAim
 from .shots import CODE_VERSION
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class HardProbing:
     coordinates with the training labels permuted, whose gain is below 0 where validation takes one.
 
     Beside it, without a verdict: the gain where the quiver holds an attention-pooled probe on all tokens and the SAE
-    its max-pooled latents too (`gain_multi_token`, standard regime), and `precision_at_n`, how well the top latent
-    finds planted label errors (`quality`).
+    its max-pooled latents too (`gain_multi_token`, standard regime), and how well the top latent finds planted label
+    errors (`precision_at_n`) and the examples that a spurious cue speaks against (`spurious_at_n`; `quality`).
     """
 
     name = "hard_probing"
@@ -73,7 +73,7 @@ class HardProbing:
     """Controls that the gate ignores are not measured."""
     exploratory: tuple[str, ...] = (
         *(f"gain_{regime}" for regime in REGIMES),
-        *(MULTI_TOKEN, "sae_auc", "chosen", "precision_at_n"),
+        *(MULTI_TOKEN, "sae_auc", "chosen", "precision_at_n", "spurious_at_n"),
     )
     metrics: tuple[str, ...] = (metric, *exploratory, "missed")
     version = 1
@@ -112,7 +112,7 @@ class HardProbing:
         self.norm_cap, self.workers = norm_cap, workers
         self._features = Features(self.sampling, norm_cap)
         self._dense = DenseShots(self._features, workers)
-        self._missed: set[str] = set()
+        self._missed: list[Skip] = []
 
     @classmethod
     def build(cls, context: SuiteContext) -> HardProbing:
@@ -140,7 +140,7 @@ class HardProbing:
             "texts": {table: prompts(table, self.sampling).sha256 for table in self._tables},
             "arrows": list(self.probed.arrows),
             "ks": list(self.ks),
-            "sae_arrow": [PENALTY, VALIDATION],
+            "sae_arrow": [PENALTY, VALIDATION, CS.tolist()],
             "shots": CODE_VERSION,
             "quality": [quality.RATE, quality.FOLDS, list(self.quality_tables), list(self.probed.seeds)],
             "norm_cap": self.norm_cap,
@@ -174,11 +174,13 @@ class HardProbing:
         return rows + self._found(site, as_is, _no_idea)
 
     def notes(self) -> tuple[str, ...]:
-        """Return what could not be posed or shot, with counts and reasons."""
-        reasons = Counter(f"{s.condition.regime}: {s.reason}" for s in self._skipped)
-        posed = f"{self.name}: {len(self._problems)} problems in {len(self.probed.datasets)} datasets"
-        left_out = tuple(f"{self.name}: {n} problem(s) skipped, {reason}" for reason, n in sorted(reasons.items()))
-        return (posed, *left_out, *(f"{self.name}: {line}" for line in sorted(self._missed)))
+        """Return how much was posed."""
+        return (f"{self.name}: {len(self._problems)} problems in {len(self.probed.datasets)} datasets",)
+
+    def skipped(self) -> tuple[Skip, ...]:
+        """Return problems that could not be posed, and those that arrows of the last SAE could not be shot at."""
+        not_posed = [each for each in self._posed if isinstance(each, Skipped)]
+        return (*(Skip(what=item_of(each), reason=each.reason) for each in not_posed), *self._missed)
 
     @cached_property
     def _posed(self) -> tuple[Problem | Skipped, ...]:
@@ -189,10 +191,6 @@ class HardProbing:
         return tuple(each for each in self._posed if isinstance(each, Problem))
 
     @property
-    def _skipped(self) -> tuple[Skipped, ...]:
-        return tuple(each for each in self._posed if isinstance(each, Skipped))
-
-    @property
     def _tables(self) -> tuple[str, ...]:
         named = [table for p in self._problems for table in (p.table, p.test_table)]
         return tuple(dict.fromkeys([*named, *self.quality_tables]))
@@ -200,10 +198,14 @@ class HardProbing:
     def _quivers(self, site: Site) -> list[tuple[Problem, dict[str, Shot]]]:
         """The dense shots of every problem that has some."""
         shots = self._dense.shots(site, self._problems, self.probed.arrows)
-        found = [(problem, hits(each)) for problem, each in zip(self._problems, shots, strict=True)]
-        none = [item_of(problem) for problem, quiver in found if not quiver]
-        self._missed |= {f"no dense probe could be fitted at {item}, which is left out" for item in none}
-        return [(problem, quiver) for problem, quiver in found if quiver]
+        found = list(zip(self._problems, shots, strict=True))
+        none = [(problem, next(iter(each.values()))) for problem, each in found if not hits(each)]
+        self._missed = [
+            Skip(what=item_of(problem), reason=f"no dense probe could be fitted: {shot.reason}")
+            for problem, shot in none
+            if isinstance(shot, Missed)
+        ]
+        return [(problem, hits(each)) for problem, each in found if hits(each)]
 
     def _with_arrows(self, site: Site, encode: Encode, labels: Callable[[Problem], np.ndarray]) -> list[Row]:
         """Rows of every problem with k-sparse arrows on some features, trained on some labels."""
@@ -219,7 +221,7 @@ class HardProbing:
         for problem, quiver in quivers:
             names = {how: [f"sae_k{k}_{how}" for k in self.ks] for how in _poolings(problem)}
             added = {how: dict(zip(arrows, next(shots), strict=True)) for how, arrows in names.items()}
-            self._missed |= {why_missed(name, shot) for name, shot in added["mean"].items() if isinstance(shot, Missed)}
+            self._missed += missed_skips(problem, added["mean"])
             rows += sae_rows(problem, quiver, added["mean"])
             if "max" in added:
                 rows += multi_token_rows(problem, self._all_tokens(site, problem, quiver), added["mean"] | added["max"])
@@ -236,16 +238,25 @@ class HardProbing:
         return [row for p, quiver, shots in pairs for row in bound_rows(p, quiver, shots[choose(shots)])]
 
     def _found(self, site: Site, encode: Encode, fit: quality.Fit) -> list[Row]:
-        """Precision at finding planted label errors, for each table and seed."""
-        wanted = [(table, seed) for table in self.quality_tables for seed in self.probed.seeds]
-        aims = (
-            quality.Search(self._features.pooled(site, table, encode), self._labels(table), seed, fit)
-            for table, seed in wanted
-        )
-        found = shoot_many(aims, len(wanted), self.workers)
+        """Precision at finding planted label errors, and what a spurious cue speaks against, by table and seed."""
+        errors, cue = ("precision_at_n", f"errors {quality.RATE:g}"), ("spurious_at_n", "last character")
+        wanted = [
+            (table, seed, what)
+            for table in self.quality_tables
+            for what in ((errors, cue) if table == quality.CUED else (errors,))
+            for seed in self.probed.seeds
+        ]
+
+        def aims() -> Iterator[quality.Search]:
+            for table, seed, what in wanted:
+                of = labelled(table, self.sampling)
+                against = quality.against_cue(of.texts.documents, of.labels) if what == cue else None
+                yield quality.Search(self._features.pooled(site, table, encode), of.labels, seed, fit, against)
+
+        found = shoot_many(aims(), len(wanted), self.workers)
         return [
-            Row("precision_at_n", f"{table} errors {quality.RATE:g} seed {seed}", membership(table).family, precision)
-            for (table, seed), precision in zip(wanted, found, strict=True)
+            Row(metric, f"{table} {how} seed {seed}", membership(table).family, precision)
+            for (table, seed, (metric, how)), precision in zip(wanted, found, strict=True)
         ]
 
     def _labels(self, table: str) -> np.ndarray:

@@ -7,14 +7,18 @@ import pytest
 from scipy import stats
 from sklearn.metrics import precision_score, roc_auc_score
 
+from sae_sanity.suites.hard_probing.problems import labelled
 from sae_sanity.suites.hard_probing.quality import (
+    CUED,
+    Search,
+    against_cue,
     dense_probe,
     plant,
     precision_at_n,
     suspicion,
     top_latent,
 )
-from sae_sanity.suites.probe_data import WITH_BAD_EXAMPLES, families, quietly_import
+from sae_sanity.suites.probe_data import WITH_BAD_EXAMPLES, Sampling, families, quietly_import
 
 
 def examples(n=200, width=12, seed=0, *, signal=3.0):
@@ -186,3 +190,32 @@ def test_dead_latents_are_at_the_rate():
     planted = plant(labels, 0)
     found = suspicion(np.zeros((200, 4)), planted.labels, 0, top_latent)
     assert precision_at_n(found, planted.wrong) == pytest.approx(0.1)
+
+
+# a spurious cue
+
+
+def test_who_speaks_against_the_cue():
+    texts, labels = ["a.", "b!", "c? ", "d", "e.", "f"], np.array([1, 1, 1, 1, 0, 0])
+    assert against_cue(texts, labels).tolist() == [False, False, False, True, True, False]
+    assert against_cue(texts, 1 - labels).tolist() == [False, False, False, True, True, False]
+
+
+def test_the_cue_is_in_the_table():
+    """The paper's finding: most machine texts end with a full stop, and many human ones do not."""
+    table = labelled(CUED, Sampling(500, train_share=0.5))
+    against = against_cue(table.texts.documents, table.labels)
+    assert against[table.labels == 1].mean() < 0.1
+    assert 0.5 < against[table.labels == 0].mean() < 0.7
+    assert CUED in WITH_BAD_EXAMPLES
+
+
+def test_a_latent_that_reads_the_cue_finds_what_speaks_against_it_and_one_that_does_not_finds_less():
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    against = rng.random(400) < np.where(labels == 1, 0.06, 0.4)
+    cue = (labels == 1) != against
+    for_cue, for_question = (x[:, None] + 0.3 * rng.random((400, 5)) for x in (3.0 * cue, 3.0 * labels))
+    found = [Search(x.astype(np.float32), labels, 0, top_latent, against).shoot() for x in (for_cue, for_question)]
+    assert found[0] > 0.7
+    assert found[1] == pytest.approx(against.mean(), abs=0.12)

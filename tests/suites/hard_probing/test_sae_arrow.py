@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from sae_lens import TopKSAE, TopKSAEConfig
+from sklearn.metrics import roc_auc_score
 
 from sae_sanity.suites.hard_probing.arrows import Missed, Shot, shoot
 from sae_sanity.suites.hard_probing.conditions import Condition
 from sae_sanity.suites.hard_probing.problems import problems
-from sae_sanity.suites.hard_probing.sae_arrow import SaeAim, live_latents, shoot_sae
+from sae_sanity.suites.hard_probing.sae_arrow import SaeAim, auc, live_latents, shoot_sae
 from sae_sanity.suites.probe_data import Sampling, quietly_import
 
 DATASET, D_IN, D_SAE = "41_truthqa_tf", 16, 160
@@ -85,6 +86,23 @@ def test_published_validation_finds_signal_in_noise_and_reselected_validation_do
     sd = np.sqrt(27 / (12 * 13 * 13) / 8)  # of the mean of 8 Mann-Whitney AUCs with 13 rows of each class
     assert abs(np.mean([shot.validation_auc for shot in reselected]) - 0.5) < 4 * sd
     assert 0.5 - 4 * sd < dense < found - 0.1  # its AUC is the best of ten
+
+
+@pytest.mark.parametrize("n", [10, 14, 60, 130])
+def test_where_all_latents_are_selected_validation_is_that_of_sae_probes(n):
+    """Nothing can leak then: the same folds, the same grid, the best of it."""
+    x, y, x_test, y_test = noise(n=n, n_test=60, d=20)
+    x[:, 7] += y
+    published, reselected = (
+        shoot_sae(x, y, x_test, y_test, 42, 20, validation=how) for how in ("published", "reselected")
+    )
+    assert reselected.validation_auc == pytest.approx(published.validation_auc, abs=0.002)  # columns in another order
+
+
+def test_auc_is_that_of_sklearn():
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(2, size=30), np.round(rng.normal(size=(5, 30)), 1)
+    assert auc(labels, scores) == pytest.approx([roc_auc_score(labels, each) for each in scores])
 
 
 def test_reselected_validation_finds_signal_where_there_is_some():

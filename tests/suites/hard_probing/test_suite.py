@@ -27,9 +27,10 @@ from sae_sanity.suites.hard_probing.arrows import ARROWS, Missed, Shot, shoot_al
 from sae_sanity.suites.hard_probing.conditions import REGIMES, Condition, Profile, profile
 from sae_sanity.suites.hard_probing.dense import clean_copy
 from sae_sanity.suites.hard_probing.problems import labelled
-from sae_sanity.suites.hard_probing.quality import Search, top_latent
+from sae_sanity.suites.hard_probing.quality import Search, against_cue, top_latent
 from sae_sanity.suites.hard_probing.quiver import choose
 from sae_sanity.suites.hard_probing.rows import item_of
+from sae_sanity.suites.hard_probing.sae_arrow import CS
 from sae_sanity.suites.hard_probing.shots import CODE_VERSION
 from sae_sanity.suites.hard_probing.suite import HardProbing
 from sae_sanity.suites.probe_data import Sampling, families
@@ -175,7 +176,7 @@ def test_one_row_for_each_problem_in_metrics_that_are_named(suite, rows):
     assert len(by(rows, "quiver_gain")) == 2 * len(CONDITIONS)
     assert len(by(rows, "chosen")) == len(by(rows, "sae_auc")) == 2 * len(CONDITIONS) + 1
     assert len(by(rows, "gain_shift")) == 1  # the figures of history have a shifted test set in the wheel
-    assert {row.metric for row in rows} == set(suite.metrics)
+    assert {row.metric for row in rows} == set(suite.metrics) - {"spurious_at_n"}  # no such table here
     assert all(math.isfinite(row.value) for row in rows)
     assert {row.cluster for row in rows} == {families()[name].family for name in NAMES}
 
@@ -362,7 +363,11 @@ def test_an_sae_without_live_latents_gains_exactly_nothing_and_is_not_above_chan
     assert set(by(rows, "quiver_gain").values()) == {0.0}
     assert set(by(rows, "missed").values()) == {1.0}
     assert by(rows, "sae_auc") == dict.fromkeys(by(rows, "missed"), 0.5)
-    assert [n for n in suite.notes() if "k above the live latents" in n and "sae_k8_mean" in n]
+    skipped = {skip.what: skip.reason for skip in suite.skipped()}
+    assert len(skipped) == len(KS) * len(by(rows, "missed"))  # a row for each arrow and problem
+    assert skipped["sae_k8_mean at 95_toxic_is scarcity 15 seed 42"] == (
+        "k = 8 is above the 0 latents that fire on the training documents"
+    )
     assert not off_floor(rows, references[suite.chance]).passed
 
 
@@ -379,7 +384,9 @@ def test_nan_latents_are_missed_and_no_crash(site, references):
     assert set(by(rows, "quiver_gain").values()) == {0.0}
     assert not off_floor(rows, references[suite.chance]).passed
     assert by(rows, "precision_at_n") == {"5_hist_fig_ismale errors 0.1 seed 42": pytest.approx(0.1)}
-    assert any("NaN" in note for note in suite.notes())
+    assert {skip.reason for skip in suite.skipped()} == {"NaN or infinite activations in the training rows"}
+    suite.measure(topk(), site, rng())
+    assert suite.skipped() == ()  # they were the other SAE's
 
 
 def test_a_narrow_sae_misses_its_larger_k_alone(site):
@@ -392,7 +399,9 @@ def test_problems_that_cannot_be_posed_are_counted_with_their_reason(site):
     suite = make(replace(SMALL, conditions=(*CONDITIONS[:1], Condition("scarcity", 1024))))
     rows = suite.measure(topk(), site, rng())
     assert not [row for row in rows if "1024" in row.item]
-    assert [n for n in suite.notes() if "2 problem(s) skipped, scarcity: fewer points than asked" in n]
+    skipped = suite.skipped()
+    assert [skip.what for skip in skipped] == [f"{name} scarcity 1024 seed 42" for name in NAMES]
+    assert all(skip.reason.startswith("fewer points than asked: 1024 of 260 prompts") for skip in skipped)
 
 
 def test_a_problem_that_no_dense_arrow_can_shoot_is_left_out_of_every_arm(tmp_path, monkeypatch):
@@ -402,10 +411,21 @@ def test_a_problem_that_no_dense_arrow_can_shoot_is_left_out_of_every_arm(tmp_pa
     )  # fmt: skip
     suite = make(replace(PART, conditions=CONDITIONS[:2], arrows=("logreg",)))
     site = FakeSite(tmp_path, signal=0.6)
-    arms = [suite.measure(topk(), site, rng()), suite.measure_reference("shuffled_labels", site, rng())]
-    for rows in arms:
-        assert not [row for row in rows if "scarcity" in row.item]
-    assert any("no dense probe could be fitted at 95_toxic_is scarcity 15" in note for note in suite.notes())
+    for measure in (lambda: suite.measure(topk(), site, rng()),
+                    lambda: suite.measure_reference("shuffled_labels", site, rng())):  # fmt: skip
+        assert not [row for row in measure() if "scarcity" in row.item]
+        (skip,) = suite.skipped()
+        assert (skip.what, skip.reason) == (
+            "95_toxic_is scarcity 15 seed 42", "no dense probe could be fitted: one class"
+        )  # fmt: skip
+
+
+def test_the_table_with_a_cue_is_searched_for_what_the_cue_speaks_against(site):
+    rows = make(PART, quality_tables=("110_aimade_humangpt3",)).measure_reference("shuffled_labels", site, rng())
+    table = labelled("110_aimade_humangpt3", SAMPLING)
+    share = against_cue(table.texts.documents, table.labels).mean()
+    assert by(rows, "spurious_at_n") == {"110_aimade_humangpt3 last character seed 42": pytest.approx(share)}
+    assert by(rows, "precision_at_n") == {"110_aimade_humangpt3 errors 0.1 seed 42": pytest.approx(0.1)}
 
 
 # settings and bad input
@@ -431,7 +451,7 @@ def test_settings_are_json_and_change_with_everything_that_decides_the_numbers(s
 
 def test_settings_have_what_the_arrows_are_and_every_library_that_computes(suite, monkeypatch):
     found = suite.settings()
-    assert found["sae_arrow"] == ["l2", "reselected"]
+    assert found["sae_arrow"] == ["l2", "reselected", CS.tolist()]
     assert found["libraries"]["scipy"] == metadata.version("scipy")
     monkeypatch.setattr("sae_sanity.suites.hard_probing.suite.CODE_VERSION", CODE_VERSION + 1)
     assert suite.settings() != found
