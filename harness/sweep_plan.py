@@ -65,10 +65,10 @@ def shares(sweep: Sweep) -> Iterator[Share]:
         on_site = bool(site_suites(member.task.settings))
         arms = set(_trainings(member.task, number)) if on_site else set[str]()
         new = arms - trained
-        activations = _activations(member.task)
-        again = on_site and activations in read
+        needed = _activations(member.task)
+        again = on_site and needed <= read
         trained |= arms
-        read.add(activations)
+        read |= needed
         stages = dict(whole.stages)
         stages["training"] = stages.get("training", 0.0) * len(new) / max(1, len(arms))
         if again:
@@ -94,12 +94,18 @@ def _d_in(task: Task) -> int:
     return (task.located.recipe.get("d_in") if task.located else None) or D_IN
 
 
-def _activations(task: Task) -> str:
-    """Name of the activations that a check reads: the cache has them for every check that needs the same."""
+def _texts(task: Task) -> str:
+    """Name of the activations that SAEs are trained and measured on: those of hard probing leave more tables out."""
     s = task.settings
     where = [s.model or s.target, s.hook_name, s.texts, s.context_size, s.prepend_bos, s.device]
     how_many = [s.tokens, s.calibration_tokens, s.held_out_documents, s.probe_datasets, s.probe_prompts, s.seed]
-    return content_key({"where": where, "how_many": how_many, "probes": not READING.isdisjoint(s.suites)})
+    return content_key({"where": where, "how_many": how_many, "hard": "hard_probing" in s.suites})
+
+
+def _activations(task: Task) -> set[str]:
+    """Names of all activations that a check reads, those of single suites too; the cache keeps them."""
+    texts = _texts(task)
+    return {texts, *(f"{texts} {suite}" for suite in READING.union({"autointerp"}).intersection(task.settings.suites))}
 
 
 def _trainings(task: Task, number: int) -> Iterator[str]:
@@ -113,7 +119,7 @@ def _trainings(task: Task, number: int) -> Iterator[str]:
         shape = vars(shape_of(task.located.recipe.with_values("setting", architecture=s.architecture), l0=s.l0))
     alone = BaselineStore.of_user().folder is None or s.l0 is None
     how = {"shape": shape, "steps": plan.steps, "batch": s.batch_size, "lr": s.lr, "order": s.seed}
-    how |= {"activations": _activations(task), "alone": number if alone else None}
+    how |= {"activations": _texts(task), "alone": number if alone else None}
     for baseline in plan.trained:
         for seed in plan.seeds:
             yield content_key(how | {"arm": baseline.arm, "seed": seed})

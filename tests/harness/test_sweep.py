@@ -314,6 +314,14 @@ def test_the_plan_knows_what_will_be_trained(folders, tmp_path, l0, monkeypatch)
         assert trained == ["[1/3] good-0: training 4 SAEs together"]
 
 
+def test_a_check_reads_again_what_no_earlier_one_has_read(write, tmp_path):
+    """The texts of its latents, for AutoInterp: the same check without it leaves none."""
+    defaults = {k: v for k, v in QUICK.items() if k not in {*NAMED, "suites"}} | {"judge": "token_statistics"}
+    suites = [["reconstruction"], ["reconstruction", "autointerp"], ["autointerp"], ["reconstruction"]]
+    found = plan_sweep(write(defaults, *({"target": "tiny", "l0": 4.0 + n, "suites": s} for n, s in enumerate(suites))))
+    assert [share.tokens > 0 for share in shares(found)] == [True, True, False, False]
+
+
 def test_where_no_baselines_are_kept_none_is_saved(folders, monkeypatch):
     monkeypatch.setenv("SAE_SANITY_BASELINES", "none")
     folders.write_text(folders.read_text().replace("[[run]]", "l0 = 4.0\n[[run]]"))
