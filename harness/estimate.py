@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from ..suites.hard_probing.conditions import profile
+from ..suites.probe_data import profile_datasets
 from ..suites.shard_file import bytes_of_shard
 from ..suites.suite import suite_classes
 from .measures import SYNTHETIC, site_suites
@@ -58,6 +59,8 @@ SECONDS_PER_PROBE = 0.19
 """The probes of one SAE on one dataset of 500 prompts."""
 SECONDS_PER_PROBLEM, DENSE_SHARE = 0.5, 1.0
 """The two arrows of one SAE at one hard problem; how many SAEs the dense probes cost."""
+SECONDS_PER_SEARCH = 20.0
+"""XGBoost's random search at one hard problem: 11 at 250 training rows, 28 at 1,024."""
 SECONDS_PER_CELL = 5.0
 """One SAE in a suite that nothing is known of."""
 REFERENCES = 2
@@ -283,9 +286,10 @@ def _seconds_of_suite(name: str, plan: Plan, clusters: Mapping[str, int], macs: 
     if name == "hard_probing":
         tokens = _probed_tokens(s, clusters[name])
         probed = profile(s.probe_conditions)
-        each = clusters[name] * len(probed.conditions) * len(probed.seeds) * SECONDS_PER_PROBLEM
+        n_problems = len(profile_datasets(s.probe_datasets)) * len(probed.conditions) * len(probed.seeds)
+        dense = 2 * n_problems * SECONDS_PER_SEARCH if "xgboost" in probed.arrows else 0.0  # on clean data too
         reading = tokens / TOKENS_PER_SECOND + (saes + REFERENCES) * tokens * macs * SECONDS_PER_ENCODED_MAC
-        return reading + (saes + DENSE_SHARE) * each
+        return reading + dense + (saes + DENSE_SHARE) * n_problems * SECONDS_PER_PROBLEM
     if name == "sparse_probing":
         tokens = _probed_tokens(s, clusters[name])
         probes = clusters[name] * SECONDS_PER_PROBE * (0.5 + s.probe_prompts / 1000)

@@ -13,8 +13,8 @@ from ..results.outcome import Skip
 def skipped_items(manifests: Iterable[Mapping[str, Any]]) -> list[Skip]:
     """Skips of a report from the manifests of its cells.
 
-    An item that no cell of its suite could be measured on is one line. Others are counted for each cell and reason,
-    with the first of them, numbers in a reason apart: an SAE with few live latents may lack hundreds.
+    What no cell of its suite could be measured on is counted by reason, with the first item, numbers in a reason
+    apart; the rest for each cell by itself: an SAE with few live latents may lack hundreds.
 
     Args:
         manifests: As the store has them, with `suite`, `arm`, `seed`, and `skipped` where the cell has such rows.
@@ -24,11 +24,15 @@ def skipped_items(manifests: Iterable[Mapping[str, Any]]) -> list[Skip]:
     for suite, group in groupby(by_suite, key=lambda each: str(each["suite"])):
         cells = list(group)
         rows = [[Skip.model_validate(row) for row in each.get("skipped", ())] for each in cells]
-        everywhere = [skip for skip in rows[0] if all(skip in others for others in rows)]
-        found += [Skip(what=f"{suite}: {skip.what}", reason=skip.reason) for skip in everywhere]
+        everywhere = list(dict.fromkeys(rows[0]))
+        for others in rows[1:]:
+            kept = set(others)
+            everywhere = [skip for skip in everywhere if skip in kept]
+        found += _counted(suite, everywhere)
+        shared = set(everywhere)
         for cell, own in zip(cells, rows, strict=True):
             name = f"{suite}: {cell['arm']}" + ("" if str(cell["arm"]).startswith("@") else f" seed {cell['seed']}")
-            found += _counted(name, [skip for skip in own if skip not in everywhere])
+            found += _counted(name, [skip for skip in own if skip not in shared])
     return found
 
 

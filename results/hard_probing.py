@@ -65,8 +65,9 @@ def gains(scores: pd.DataFrame, *, by_level: bool = False, alpha: float = 0.05) 
     """
     rows = scores.loc[scores["suite"] == SUITE]
     parts = rows["item"].str.extract(r" (?P<regime>[a-z]+) (?P<level>\S+) seed \d+$")
-    rows = rows.assign(regime=parts["regime"], level=parts["level"].astype(float))
+    rows = rows.assign(**parts)
     rows = rows.loc[(rows["metric"] == GAIN + rows["regime"]) | (rows["metric"] == CHOSEN)]
+    rows = rows.assign(level=rows["level"].astype(float))  # late: other metrics have items of other kinds
     keys = ["arm", "regime", *(["level"] if by_level else [])]
     return tuple(_summaries(rows, keys, alpha))
 

@@ -15,7 +15,6 @@ from ...suites.suite import Noting, Skipping
 from ..errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from ...results.outcome import Skip
     from ...results.store import Store
     from ...suites.suite import Suite
     from ..arm_store import ArmStore

@@ -23,7 +23,7 @@ HEADING = "Gain of the quiver by regime, no part of the verdict"
 """What the table is called."""
 EXPLAINED = (
     "gain: in test AUC by an SAE's probes, mean over families of datasets. wins, losses: share of problems and seeds "
-    "in which a probe of the arm was chosen and tested better, worse. The dense probes alone have a gain of 0."
+    "in which what is chosen with the arm's probes tested better, worse. The dense probes alone have a gain of 0."
 )
 """What its headings mean."""
 

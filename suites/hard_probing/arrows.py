@@ -64,6 +64,18 @@ class Aim:
         return shoot(self.name, self.x_train, self.y_train, self.x_test, self.y_test, self.seed)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """An arrow whose shot is known: it stands in the order of those that are not."""
+
+    shot: Shot | Missed
+    """What was kept."""
+
+    def shoot(self) -> Shot | Missed:
+        """Return it."""
+        return self.shot
+
+
 _UNFITTABLE = (
     "samples of at least 2 classes in the data",  # logistic regression, in a training fold of one class
     "index 1 is out of bounds for axis 1 with size 1",  # kNN there: it has no column of class 1
@@ -158,7 +170,7 @@ def shoot(
     return ARROWS[name](x_train, y_train, x_test, y_test, seed)
 
 
-def shoot_all(aims: Sequence[Aim] | Iterator[Aim], workers: int = 1) -> Iterator[Shot | Missed]:
+def shoot_all(aims: Sequence[Aim | Kept] | Iterator[Aim | Kept], workers: int = 1) -> Iterator[Shot | Missed]:
     """Shoot in the order of `aims`, each result as soon as those before it are there.
 
     Aims are taken as workers become free, so that a generator holds the features of few problems in memory at a time.

@@ -115,7 +115,7 @@ def max_pool(activations: ActivationSet, encode: Encode) -> Float[torch.Tensor, 
         for rows, of in zip(acts.split(ENCODE_ROWS), index.split(ENCODE_ROWS), strict=True):
             encoded = encode(rows)
             most.scatter_reduce_(0, of.to(encoded.device)[:, None].expand_as(encoded), encoded, "amax")
-    return torch.where(most.isinf(), 0.0, most).cpu()
+    return torch.where(most.isneginf(), 0.0, most).cpu()
 
 
 def _standardised(train: Tokens, test: Tokens) -> tuple[Tokens, Tokens]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrows import Aim, Missed, Shot, shoot_all
+from .arrows import Aim, Kept, Missed, Shot, shoot_all
 from .attention import Tokens, shoot_attention
 from .features import Features, as_is
 from .problems import Problem
@@ -72,12 +73,19 @@ class DenseShots:
         places = [self._place(site, problem) for problem in wanted]
         kept = [store.read(key) for store, key in places]
         lacking = [(n, name) for n, found in enumerate(kept) for name in arrows if name not in found]
+        # Other processes may be at the same problems: each begins elsewhere, and takes over what others have kept.
+        begin = os.getpid() * 7919 % max(1, len(lacking))
+        lacking = [*lacking[begin:], *lacking[:begin]]
         posed = self.features.of(site, as_is, [(wanted[n], "mean") for n, _ in lacking])
-        aims = (
-            Aim(name, one.x_train, one.problem.y_train, one.x_test, one.problem.y_test, one.problem.seed)
-            for one, (_, name) in zip(posed, lacking, strict=True)
-        )
-        for (n, name), shot in zip(lacking, shoot_many(aims, len(lacking), self.workers), strict=True):
+
+        def aims() -> Iterator[Aim | Kept]:
+            for one, (n, name) in zip(posed, lacking, strict=True):
+                store, key = places[n]
+                problem, known = one.problem, store.read(key).get(name)
+                parts = (one.x_train, problem.y_train, one.x_test, problem.y_test)
+                yield Kept(known) if known else Aim(name, *parts, problem.seed)
+
+        for (n, name), shot in zip(lacking, shoot_many(aims(), len(lacking), self.workers), strict=True):
             store, key = places[n]
             store.add(key, name, shot)
             kept[n][name] = shot
@@ -88,10 +96,9 @@ class DenseShots:
         store, key = self._place(site, problem)
         kept = store.read(key)
         if ATTENTION not in kept:
-            train, test = (
-                Tokens.of(self.features.activations(site, table)).take(rows)
-                for table, rows in ((problem.table, problem.train), (problem.test_table, problem.test))
-            )
+            tables = dict.fromkeys((problem.table, problem.test_table))
+            tokens = {table: Tokens.of(self.features.activations(site, table)) for table in tables}
+            train, test = tokens[problem.table].take(problem.train), tokens[problem.test_table].take(problem.test)
             kept[ATTENTION] = shoot_attention(train, problem.y_train, test, problem.y_test, problem.seed)
             store.add(key, ATTENTION, kept[ATTENTION])
         return kept[ATTENTION]

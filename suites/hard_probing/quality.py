@@ -80,6 +80,19 @@ def precision_at_n(suspicion: Float[np.ndarray, " docs"], wrong: Bool[np.ndarray
     return float(found / n)
 
 
+def precision_within_classes(
+    suspicion: Float[np.ndarray, " docs"], wanted: Bool[np.ndarray, " docs"], labels: Int[np.ndarray, " docs"]
+) -> float:
+    """Share of wanted examples among the most suspicious of each label, as many of a label as are wanted there.
+
+    Where more are wanted of one label than of the other, whoever suspects that label would find some without knowing
+    which; here scores that know the label alone have the expectation of scores that know nothing.
+    """
+    classes = [labels == label for label in (0, 1) if wanted[labels == label].any()]
+    found = [precision_at_n(suspicion[of], wanted[of]) * wanted[of].sum() for of in classes]
+    return float(np.sum(found) / wanted.sum())
+
+
 def suspicion(
     features: Float[np.ndarray, "docs width"], labels: Int[np.ndarray, " docs"], seed: int, fit: Fit
 ) -> Float[np.ndarray, " docs"]:
@@ -120,8 +133,14 @@ class Search:
     """Examples to find where the labels are left as they are; None plants errors."""
 
     def shoot(self) -> float:
-        """Plant errors unless other examples are wanted, look for them, and return the precision at n."""
-        planted = plant(self.labels, self.seed) if self.wanted is None else Planted(self.labels, self.wanted)
+        """Plant errors unless other examples are wanted, look for them, and return the precision at n.
+
+        Flips are as likely in either class, what a cue speaks against is not: there it is `precision_within_classes`.
+        """
+        if self.wanted is not None:
+            found = suspicion(self.features, self.labels, self.seed, self.fit)
+            return precision_within_classes(found, self.wanted, self.labels)
+        planted = plant(self.labels, self.seed)
         return precision_at_n(suspicion(self.features, planted.labels, self.seed, self.fit), planted.wrong)
 
 

@@ -49,7 +49,7 @@ def shoot_sae(
     AUC (`published`) is not fit to choose an arrow by: the latents were selected on the rows that validate them too,
     and on 15 rows of pure noise it is above .9 where the truth is .5, so that the SAE's arrow would be chosen
     for that alone. `reselected` selects latents anew in every fold, on its training rows, and is the best mean over
-    `CS`: what sae-probes reports of a dense probe is the best of its grid too, so that both sides are as optimistic.
+    `CS`: what sae-probes reports of its logistic regression is the best of the same grid.
 
     Args:
         x_train: Pooled latents of the training rows.
@@ -153,7 +153,8 @@ def _fold(
     if len(np.unique(y[train])) < 2:
         return np.full(len(CS), 0.5)  # as find_best_reg has it
     best = ranked(x[train], y[train])[:k]
-    of, at = x[np.ix_(train, best)], x[np.ix_(held_out, best)]
+    # sklearn computes in the precision that it is given; `fitted` hands it tensors, which it takes for float64.
+    of, at = (x[np.ix_(rows, best)].astype(np.float64) for rows in (train, held_out))
     fits = [clone(like).set_params(C=C).fit(of, y[train]) for C in CS]
     return auc(y[held_out], np.stack([model.predict_proba(at)[:, 1] for model in fits]))
 

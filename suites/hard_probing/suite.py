@@ -15,7 +15,7 @@ from ...results.scores import Row
 from ..pooling import encoder_of
 from ..probe_data import WITH_BAD_EXAMPLES, Sampling, membership, profile_datasets
 from . import quality
-from .arrows import ARROWS, Missed, Shot
+from .arrows import ARROWS, Shot
 from .conditions import REGIMES, Profile, profile
 from .dense import ATTENTION, DenseShots, clean_copy, hits, libraries, problem_sha256, shoot_many
 from .features import Features, How, as_is
@@ -76,7 +76,7 @@ class HardProbing:
         *(MULTI_TOKEN, "sae_auc", "chosen", "precision_at_n", "spurious_at_n"),
     )
     metrics: tuple[str, ...] = (metric, *exploratory, "missed")
-    version = 1
+    version = 2
 
     def __init__(
         self,
@@ -199,12 +199,7 @@ class HardProbing:
         """The dense shots of every problem that has some."""
         shots = self._dense.shots(site, self._problems, self.probed.arrows)
         found = list(zip(self._problems, shots, strict=True))
-        none = [(problem, next(iter(each.values()))) for problem, each in found if not hits(each)]
-        self._missed = [
-            Skip(what=item_of(problem), reason=f"no dense probe could be fitted: {shot.reason}")
-            for problem, shot in none
-            if isinstance(shot, Missed)
-        ]
+        self._missed = [skip for problem, each in found for skip in missed_skips(problem, each)]
         return [(problem, hits(each)) for problem, each in found if hits(each)]
 
     def _with_arrows(self, site: Site, encode: Encode, labels: Callable[[Problem], np.ndarray]) -> list[Row]:
@@ -224,18 +219,18 @@ class HardProbing:
             self._missed += missed_skips(problem, added["mean"])
             rows += sae_rows(problem, quiver, added["mean"])
             if "max" in added:
-                rows += multi_token_rows(problem, self._all_tokens(site, problem, quiver), added["mean"] | added["max"])
+                attention = {ATTENTION: self._dense.attention(site, problem)}
+                self._missed += missed_skips(problem, {**attention, **added["max"]})
+                rows += multi_token_rows(problem, {**quiver, **hits(attention)}, added["mean"] | added["max"])
         return rows
-
-    def _all_tokens(self, site: Site, problem: Problem, quiver: Mapping[str, Shot]) -> dict[str, Shot]:
-        return hits({**quiver, ATTENTION: self._dense.attention(site, problem)})
 
     def _with_clean_probe(self, site: Site) -> list[Row]:
         quivers = self._quivers(site)
         clean = [clean_copy(problem, self._labels(problem.table)) for problem, _ in quivers]
-        found = map(hits, self._dense.shots(site, clean, self.probed.arrows))
-        pairs = [(p, quiver, shots) for (p, quiver), shots in zip(quivers, found, strict=True) if shots]
-        return [row for p, quiver, shots in pairs for row in bound_rows(p, quiver, shots[choose(shots)])]
+        shots = self._dense.shots(site, clean, self.probed.arrows)
+        self._missed += [skip for (p, _), each in zip(quivers, shots, strict=True) for skip in missed_skips(p, each)]
+        pairs = [(p, quiver, hits(each)) for (p, quiver), each in zip(quivers, shots, strict=True) if hits(each)]
+        return [row for p, quiver, found in pairs for row in bound_rows(p, quiver, found[choose(found)])]
 
     def _found(self, site: Site, encode: Encode, fit: quality.Fit) -> list[Row]:
         """Precision at finding planted label errors, and what a spurious cue speaks against, by table and seed."""
@@ -248,10 +243,15 @@ class HardProbing:
         ]
 
         def aims() -> Iterator[quality.Search]:
+            held, features = "", np.zeros((0, 0))
             for table, seed, what in wanted:
                 of = labelled(table, self.sampling)
+                if table != held:
+                    held, pooled = table, self._features.pooled(site, table, encode)
+                    # A latent that never fires tells nothing, and a wide SAE has many; one has to stay.
+                    features = pooled[:, (pooled != 0).any(axis=0) | (np.arange(pooled.shape[1]) == 0)]
                 against = quality.against_cue(of.texts.documents, of.labels) if what == cue else None
-                yield quality.Search(self._features.pooled(site, table, encode), of.labels, seed, fit, against)
+                yield quality.Search(features, of.labels, seed, fit, against)
 
         found = shoot_many(aims(), len(wanted), self.workers)
         return [

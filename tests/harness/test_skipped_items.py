@@ -23,6 +23,13 @@ def test_an_item_that_no_cell_has_is_one_line():
     ]
 
 
+def test_many_items_that_no_cell_has_are_one_line_for_each_reason():
+    rows = [(f"{name} scarcity 1024 seed 0", f"{n} prompts are too few") for name, n in (("a", 800), ("b", 700))]
+    assert skipped_items([cell("trained", *rows), cell("random", *rows)]) == [
+        Skip(what="hard_probing: a scarcity 1024 seed 0 and 1 more", reason="800 prompts are too few")
+    ]
+
+
 def test_items_of_one_cell_are_counted_by_reason_whatever_its_numbers():
     few = [(f"sae_k128 at {name}", f"k = 128 is above the {live} latents") for name, live in (("a", 90), ("b", 7))]
     found = skipped_items([cell("trained", POSED), cell("random", POSED, *few, ("sae_k16 at a", "NaN"), seed=2)])

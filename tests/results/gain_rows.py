@@ -31,6 +31,8 @@ def made(families=5, seed=0, conditions=CONDITIONS):
                         if not arm.startswith("@"):
                             rows.append(("hard_probing", "chosen", *key, float(gain != 0)))
     rows.append(("hard_probing", "precision_at_n", "87_glue_cola errors 0.1 seed 42", "cola", "trained", 0, 0.3))
+    item = "110_aimade_humangpt3 last character seed 42"
+    rows.append(("hard_probing", "spurious_at_n", item, "aimade", "trained", 0, 0.4))
     rows.append(("sparse_probing", "auc_k5", "x", "f0", "trained", 0, 0.9))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -75,7 +75,7 @@ def test_nothing_else_of_a_result_changes_but_the_order_of_metrics(scores):
     after = judged(scores)
     assert after.model_copy(update={"gains": ()}) == before
     assert list(before.arms[0].secondary)[:2] == ["chosen", "gain_noise"]
-    metrics = ["chosen", "precision_at_n", "gain_noise", "gain_scarcity", "gain_standard"]
+    metrics = ["chosen", "precision_at_n", "spurious_at_n", "gain_noise", "gain_scarcity", "gain_standard"]
     assert list(after.arms[0].secondary) == metrics
 
 

@@ -153,5 +153,7 @@ def test_max_pooling_is_the_maximum_of_each_document():
     found = max_pool(FakeSet(documents), encode)
     expected = torch.stack([encode(d).amax(0) if len(d) else torch.zeros(3) for d in documents])
     torch.testing.assert_close(found, expected)
+    broken = max_pool(FakeSet(documents), lambda acts: encode(acts).index_fill(1, torch.tensor([1]), torch.inf))
+    assert broken[1].tolist()[1] == torch.inf  # no latent of a good SAE: it has to be seen
     single = FakeSet([d[:1] for d in documents])
     torch.testing.assert_close(max_pool(single, encode), pool(single, encode, "mean"))

@@ -15,6 +15,7 @@ from sae_sanity.suites.hard_probing.quality import (
     dense_probe,
     plant,
     precision_at_n,
+    precision_within_classes,
     suspicion,
     top_latent,
 )
@@ -217,5 +218,36 @@ def test_a_latent_that_reads_the_cue_finds_what_speaks_against_it_and_one_that_d
     cue = (labels == 1) != against
     for_cue, for_question = (x[:, None] + 0.3 * rng.random((400, 5)) for x in (3.0 * cue, 3.0 * labels))
     found = [Search(x.astype(np.float32), labels, 0, top_latent, against).shoot() for x in (for_cue, for_question)]
-    assert found[0] > 0.7
-    assert found[1] == pytest.approx(against.mean(), abs=0.12)
+    assert found[0] > 0.85
+    assert found[1] == pytest.approx(luck(against, labels), abs=0.12)
+
+
+@pytest.mark.parametrize("fires", [(0.0, 0.2), (0.2, 0.0), (0.9, 0.1)], ids=str)
+def test_a_latent_that_knows_the_label_and_not_the_cue_has_luck(fires):
+    """However rarely it fires, and on whichever class: pooled over classes such latents had from .06 to .60."""
+    found, lucky = [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        labels = np.arange(400) % 2
+        against = rng.random(400) < np.where(labels == 1, 0.06, 0.6)
+        latent = (rng.random(400) < np.where(labels == 1, *fires[::-1])).astype(np.float32)
+        found.append(Search(latent[:, None], labels, seed, top_latent, against).shoot())
+        lucky.append(luck(against, labels))
+    error = np.std(found) / np.sqrt(20)
+    assert abs(np.mean(found) - np.mean(lucky)) < 3 * error + 0.002
+
+
+def luck(against, labels):
+    """Expected share where as many are drawn at random of each label as are wanted there."""
+    each = [(against[labels == label].sum(), (labels == label).sum()) for label in (0, 1)]
+    return sum(n * n / of for n, of in each) / against.sum()
+
+
+def test_precision_within_classes_is_that_of_each_weighted_by_how_many_are_wanted():
+    rng = np.random.default_rng(0)
+    scores, wanted, labels = rng.random(90), rng.random(90) < 0.3, np.arange(90) % 2
+    one, other = (precision_at_n(scores[labels == label], wanted[labels == label]) for label in (1, 0))
+    n = [wanted[labels == label].sum() for label in (1, 0)]
+    assert precision_within_classes(scores, wanted, labels) == pytest.approx(np.average([one, other], weights=n))
+    only = wanted & (labels == 1)
+    assert precision_within_classes(scores, only, labels) == pytest.approx(one)

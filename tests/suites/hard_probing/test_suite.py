@@ -15,15 +15,16 @@ import psutil
 import pytest
 import torch
 from sae_lens import TopKSAE, TopKSAEConfig
-from sklearn.metrics import roc_auc_score
 from tiny_saes import tied_topk
 from tiny_site import tiny_model, tiny_tokenizer
 
 from sae_sanity.harness.config import resolve
 from sae_sanity.results.design import SuiteDesign
 from sae_sanity.results.gate import check_off_floor
+from sae_sanity.results.hard_probing import gains
+from sae_sanity.results.scores import COLUMNS
 from sae_sanity.results.stats import arm_scores
-from sae_sanity.suites.hard_probing.arrows import ARROWS, Missed, Shot, shoot_all
+from sae_sanity.suites.hard_probing.arrows import ARROWS, Missed, shoot_all
 from sae_sanity.suites.hard_probing.conditions import REGIMES, Condition, Profile, profile
 from sae_sanity.suites.hard_probing.dense import clean_copy
 from sae_sanity.suites.hard_probing.problems import labelled
@@ -364,7 +365,9 @@ def test_an_sae_without_live_latents_gains_exactly_nothing_and_is_not_above_chan
     assert set(by(rows, "missed").values()) == {1.0}
     assert by(rows, "sae_auc") == dict.fromkeys(by(rows, "missed"), 0.5)
     skipped = {skip.what: skip.reason for skip in suite.skipped()}
-    assert len(skipped) == len(KS) * len(by(rows, "missed"))  # a row for each arrow and problem
+    of_mean = [what for what in skipped if "_mean at " in what]
+    assert len(of_mean) == len(KS) * len(by(rows, "missed"))  # a row for each arrow and problem
+    assert len([what for what in skipped if "_max at " in what]) == len(KS) * len(by(rows, "gain_multi_token"))
     assert skipped["sae_k8_mean at 95_toxic_is scarcity 15 seed 42"] == (
         "k = 8 is above the 0 latents that fire on the training documents"
     )
@@ -415,16 +418,42 @@ def test_a_problem_that_no_dense_arrow_can_shoot_is_left_out_of_every_arm(tmp_pa
                     lambda: suite.measure_reference("shuffled_labels", site, rng())):  # fmt: skip
         assert not [row for row in measure() if "scarcity" in row.item]
         (skip,) = suite.skipped()
-        assert (skip.what, skip.reason) == (
-            "95_toxic_is scarcity 15 seed 42", "no dense probe could be fitted: one class"
-        )  # fmt: skip
+        assert (skip.what, skip.reason) == ("logreg at 95_toxic_is scarcity 15 seed 42", "one class")
+
+
+def test_shots_that_another_process_keeps_meanwhile_are_taken_over(tmp_path, monkeypatch):
+    """Ray's workers and shards begin with an empty store all at once."""
+    calls, logreg, probed = [], ARROWS["logreg"], replace(SMALL, arrows=("logreg",))
+
+    def while_another_shoots_all(*parts):
+        calls.append(parts)
+        if len(calls) == 1:
+            make(probed)._quivers(site)
+        return logreg(*parts)
+
+    site = FakeSite(tmp_path)
+    monkeypatch.setitem(ARROWS, "logreg", while_another_shoots_all)
+    found = make(probed)._quivers(site)
+    assert len(calls) == len(found) + 1
+    assert [quiver for _, quiver in found] == [quiver for _, quiver in make(probed)._quivers(site)]
+
+
+def test_rows_of_every_metric_can_be_summarised(rows, site):
+    cue = make(PART, quality_tables=("110_aimade_humangpt3",)).measure(topk(), site, rng())
+    table = pd.DataFrame(
+        [("hard_probing", *r[:3], "trained", 0, r.value) for r in (*rows, *cue)], columns=list(COLUMNS)
+    )
+    assert "spurious_at_n" in set(table["metric"])
+    assert {one.regime for one in gains(table)} == set(REGIMES)
 
 
 def test_the_table_with_a_cue_is_searched_for_what_the_cue_speaks_against(site):
     rows = make(PART, quality_tables=("110_aimade_humangpt3",)).measure_reference("shuffled_labels", site, rng())
     table = labelled("110_aimade_humangpt3", SAMPLING)
-    share = against_cue(table.texts.documents, table.labels).mean()
-    assert by(rows, "spurious_at_n") == {"110_aimade_humangpt3 last character seed 42": pytest.approx(share)}
+    against = against_cue(table.texts.documents, table.labels)
+    each = np.array([against[table.labels == label].sum() for label in (0, 1)])
+    luck = (each * each / np.bincount(table.labels)).sum() / against.sum()
+    assert by(rows, "spurious_at_n") == {"110_aimade_humangpt3 last character seed 42": pytest.approx(luck)}
     assert by(rows, "precision_at_n") == {"110_aimade_humangpt3 errors 0.1 seed 42": pytest.approx(0.1)}
 
 
@@ -514,10 +543,6 @@ def test_conditions_may_come_from_another_profile_than_datasets():
     suite = HardProbing.build(SuiteContext(None, None, None, settings.model_dump()))
     assert suite.probed.datasets == profile("smoke").datasets
     assert suite.probed.conditions == profile("demo").conditions
-
-
-def test_shots_are_scored_as_sklearn_scores_them():
-    assert Shot(1.0, roc_auc_score([0, 1], [0.1, 0.2])).test_auc == 1.0
 
 
 def test_measuring_warns_of_nothing_and_prints_nothing(tmp_path, capsys):
