@@ -194,7 +194,11 @@ def test_texts_that_are_too_short(corpus):
 def test_hard_negatives_are_neighbours(corpus):
     tokens = torch.where(corpus.tokens > 0, corpus.tokens % 50 + 1, 0)
     again = Corpus(tokens, corpus.lengths)
-    acts = ((tokens == 7) * (torch.arange(DOCS) % 2)[:, None] * torch.rand(tokens.shape)).flatten()
+    acts = (
+        (tokens == 7)
+        * (torch.arange(DOCS) % 2)[:, None]
+        * torch.rand(tokens.shape, generator=torch.Generator().manual_seed(0))
+    ).flatten()
     acts[: WIDTH * 20] = 0
     cell = acts.nonzero().squeeze(1)
     (latent,) = run(Firings((DOCS, WIDTH), (cell,), (acts[cell],)), again, Layout(buffer=3, n_balanced=20, hard=True))
