@@ -155,7 +155,8 @@ def _fold(
     best = ranked(x[train], y[train])[:k]
     # sklearn computes in the precision that it is given; `fitted` hands it tensors, which it takes for float64.
     of, at = (x[np.ix_(rows, best)].astype(np.float64) for rows in (train, held_out))
-    fits = [clone(like).set_params(C=C).fit(of, y[train]) for C in CS]
+    models: list[Any] = [clone(like) for _ in CS]
+    fits = [model.set_params(C=C).fit(of, y[train]) for model, C in zip(models, CS, strict=True)]
     return auc(y[held_out], np.stack([model.predict_proba(at)[:, 1] for model in fits]))
 
 
