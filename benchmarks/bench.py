@@ -24,7 +24,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from catalogue import CATALOGUE, Benchmark
 from figures import read
 from table import write_table
 
+from sae_sanity.harness.record import versions
 from sae_sanity.results.files import write_atomically
 
 HERE = Path(__file__).parent
@@ -91,7 +91,7 @@ def measured(benchmark: Benchmark, repeats: int, place: str, here: Path) -> dict
     found: dict[str, list[float]] = {}
     loads: list[float] = []
     record = {"benchmark": benchmark.name, "command": benchmark.command, "threads": benchmark.threads}
-    record |= {"machine": machine(), "versions": versions()}
+    record |= {"machine": machine(), "versions": versions(PACKAGES)}
     for number in range(1, repeats + 1):
         loads.append(round(os.getloadavg()[0], 1))
         say(f"{place} {benchmark.name}, run {number} of {repeats}, load {loads[-1]}: {benchmark.command}")
@@ -193,17 +193,6 @@ def processor() -> str:
     name = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
     units = [each for each in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{each}\b", text)]
     return f"{name[1].strip() if name else platform.machine()} ({', '.join(units) or 'no AVX2'})"
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that do the work on either side."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def say(line: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -139,19 +139,16 @@ def config_hash(settings: Settings) -> str:
 
 
 @cache
-def _versions() -> Mapping[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and the packages that compute."""
-    return dict(_versions())
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Versions of Python and of `packages`; "not installed" for one that is missing."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
 
 
 def command_line(settings: Settings, defaults: Settings, results: Path) -> str:

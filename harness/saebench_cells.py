@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,9 @@ from .errors import UsageError
 from .library import check_language_model, short_name
 from .plan import ArmSeed
 from .progress import Progress
-from .record import RunRecord, versions
+from .record import PACKAGES, RunRecord, versions
 
-_PACKAGES = ("sae-bench", "transformer-lens", "datasets", "xgboost", "openai")
+_SAEBENCH = ("sae-bench", "transformer-lens", "datasets", "xgboost", "openai")
 """Packages that decide SAEBench's numbers, beside those of a check."""
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """Errors after which nothing else could be written either."""
@@ -176,7 +175,7 @@ class Cells:
             "site": manifest.hashes.get("site", ""),
             "hook": manifest.settings.get("hook_name"),
             "device": self.place.device,
-            "versions": versions() | {name: _version(name) for name in _PACKAGES},
+            "versions": versions((*PACKAGES, *_SAEBENCH)),
         }
 
     def _key(self, evaluation: Evaluation, sae: ArmSeed) -> str:
@@ -251,13 +250,6 @@ def _name(sae: ArmSeed) -> str:
 def _one_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _sha256(path: Path) -> str:

@@ -24,12 +24,8 @@ def skipped_items(manifests: Iterable[Mapping[str, Any]]) -> list[Skip]:
     for suite, group in groupby(by_suite, key=lambda each: str(each["suite"])):
         cells = list(group)
         rows = [[Skip.model_validate(row) for row in each.get("skipped", ())] for each in cells]
-        everywhere = list(dict.fromkeys(rows[0]))
-        for others in rows[1:]:
-            kept = set(others)
-            everywhere = [skip for skip in everywhere if skip in kept]
-        found += _counted(suite, everywhere)
-        shared = set(everywhere)
+        shared = set(rows[0]).intersection(*rows[1:])
+        found += _counted(suite, [skip for skip in dict.fromkeys(rows[0]) if skip in shared])
         for cell, own in zip(cells, rows, strict=True):
             name = f"{suite}: {cell['arm']}" + ("" if str(cell["arm"]).startswith("@") else f" seed {cell['seed']}")
             found += _counted(name, [skip for skip in own if skip not in shared])
