@@ -133,6 +133,8 @@ class Settings(BaseModel):
     """Masks for each SAE and attribute: a given SAE needs two, or its mask's luck is not known."""
     error_term: Literal["dropped", "kept"] = "dropped"
     """What happens to an SAE's reconstruction error where it edits; SAEBench drops it."""
+    activation_precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """How activations are kept on disk: float32 is twice as large, and rounds nothing of a float32 model."""
     device: str = "cpu"
     """Torch device."""
     baselines_from: str = ""

@@ -188,7 +188,7 @@ def estimate(
         stages,
         measured,
         results_bytes=_results_bytes(plan, clusters, d_in or D_IN),
-        cache_bytes=bytes_of_shard(d_in or D_IN, tokens, tokens, 0) if tokens else 0,
+        cache_bytes=bytes_of_shard(d_in or D_IN, tokens, tokens, 0, settings.activation_precision) if tokens else 0,
     )
 
 

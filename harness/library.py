@@ -104,6 +104,7 @@ def _site(record: RunRecord, device: str) -> Site:
         cache=cache_folder(),
         device=device,
     )
+    site = dataclasses.replace(site, precision=settings.get("activation_precision", site.precision))
     return _as_recorded(site, record)
 
 

@@ -61,6 +61,7 @@ def demo(settings: Settings, cache: Path, progress: Progress) -> Subject:
 
     progress.start("loading the language model and the texts", 2)
     site = demo_site(cache, hook_name=settings.hook_name, context_size=settings.context_size, device=settings.device)
+    site = replace(site, precision=settings.activation_precision)
     progress.advance(1)
     texts = _texts(PACKAGED, settings, site)
     progress.finish()
@@ -86,6 +87,7 @@ def released(settings: Settings, artefact: Artefact, cache: Path, progress: Prog
         device=settings.device,
         centre=wants_centring(kwargs, settings.hook_name),
     )
+    site = replace(site, precision=settings.activation_precision)
     check_width(artefact, site, settings.hook_name)
     progress.advance(1)
     texts = _texts(settings.texts, settings, site)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from .shard_file import read_index, read_rows
+from .shard_file import STORED, Precision, as_float, read_index, read_rows
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class Shard(NamedTuple):
     """Hash of its file."""
 
     def path(self, folder: Path) -> Path:
-        """Its file: `activations [n_rows, d_in]` in bfloat16, and which document and position each row is."""
+        """Its file: `activations [n_rows, d_in]`, and which document and position each row is."""
         return folder / f"shard-{self.number:05d}.safetensors"
 
     def verify(self, folder: Path) -> None:
@@ -91,6 +92,8 @@ class ActivationSet:
     """Tokens with a larger norm were dropped."""
     shards: tuple[Shard, ...]
     """The shards, in the order of their documents."""
+    precision: Precision = "bfloat16"
+    """How they are stored."""
 
     @classmethod
     def open(cls, folder: Path) -> ActivationSet:
@@ -138,7 +141,7 @@ class ActivationSet:
         for shard in self.shards:
             index = self._index(shard)
             for start, stop in _whole_documents(index["document"], max_tokens):
-                acts = _as_float(self._rows(shard, start, stop))
+                acts = as_float(self._rows(shard, start, stop))
                 yield acts, index["document"][start:stop], index["position"][start:stop]
 
     def batches(self, batch_size: int, *, seed: int, n_batches: int) -> Iterator[Float[torch.Tensor, "batch d_in"]]:
@@ -147,8 +150,9 @@ class ActivationSet:
         Blocks of 64 neighbouring rows come in a random order and fill a buffer of 65,536 rows (fewer if the set is
         smaller). Batches are drawn from it without replacement; when half of it is used up, the next blocks take
         the free places. So a batch of 2,048 holds two neighbours of one block on average, every row enters the
-        buffer once before the set starts again, in another order, and memory is that of the buffer, however many tokens
-        there are: files are read, never mapped, since mapped pages would count as memory of this process.
+        buffer once before the set starts again, in another order. A thread reads what comes next while batches are
+        drawn. Memory is that of the buffer and half of it again, however many tokens there are: files are read, never
+        mapped, since mapped pages would count as memory of this process.
 
         Args:
             batch_size: Rows of a batch.
@@ -161,17 +165,22 @@ class ActivationSet:
         if not self.n_tokens:
             raise ValueError(f"no token to train on: all tokens in {self.folder} were dropped")
         rng = np.random.default_rng(seed)
-        rows = _Refill(self._shuffled_blocks(rng))
+        spans = _Spans(self._shuffled_blocks(rng))
         capacity = max(2 * batch_size, min(BUFFER_ROWS, self.n_tokens))
         drawn = (capacity // 2) // batch_size * batch_size
-        buffer = np.empty((capacity, self.d_in), dtype=np.int16)
+        buffer = np.empty((capacity, self.d_in), dtype=STORED[self.precision].read)
         free = np.arange(capacity)
-        for number in range(n_batches):
-            offset = number * batch_size % drawn
-            if offset == 0:
-                rows.into(buffer, free)
-                free = rng.permutation(capacity)[:drawn]
-            yield _as_float(buffer[free[offset : offset + batch_size]])
+        with ThreadPoolExecutor(1, "shards") as reader:
+            # What comes next is drawn here and only read there, so that the order owes nothing to the threads.
+            ahead = reader.submit(self._rows_of, spans.of(capacity))
+            for number in range(n_batches):
+                offset = number * batch_size % drawn
+                if offset == 0:
+                    buffer[free] = ahead.result()
+                    free = rng.permutation(capacity)[:drawn]
+                    if number + drawn // batch_size < n_batches:
+                        ahead = reader.submit(self._rows_of, spans.of(drawn))
+                yield as_float(buffer[free[offset : offset + batch_size]])
 
     def kept_mask(self, documents: Sequence[int], n_positions: int) -> Bool[torch.Tensor, "batch pos"]:
         """Which cells of a rectangle of tokens are rows of this set.
@@ -223,7 +232,8 @@ class ActivationSet:
 
     def _read(self, how: Callable[..., T], shard: Shard, *what: int) -> T:
         try:
-            return how(shard.path(self.folder), shard.sha256, (shard.n_rows, self.d_in), *what)
+            of = shard.path(self.folder), shard.sha256, (shard.n_rows, self.d_in), self.precision
+            return how(*of, *what)
         except (ValueError, OSError) as error:
             raise CorruptActivationsError(f"{error}; delete the folder {self.folder} to compute it again") from None
 
@@ -232,36 +242,43 @@ class ActivationSet:
         """Shard, first row and end of every block, `[blocks, 3]`."""
         return np.concatenate([_blocks_of(shard) for shard in self.shards])
 
-    def _shuffled_blocks(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    def _shuffled_blocks(self, rng: np.random.Generator) -> Iterator[tuple[int, int, int]]:
         while True:
-            for number, start, stop in rng.permutation(self._blocks):
-                yield self._rows(self.shards[number], int(start), int(stop))
+            yield from rng.permutation(self._blocks).tolist()
+
+    def _rows_of(self, spans: Sequence[tuple[int, int, int]]) -> np.ndarray:
+        """Rows of several spans, one behind the other."""
+        found = np.empty((sum(stop - start for _, start, stop in spans), self.d_in), STORED[self.precision].read)
+        place = 0
+        for number, start, stop in spans:
+            found[place : place + stop - start] = self._rows(self.shards[number], start, stop)
+            place += stop - start
+        return found
 
 
-class _Refill:
-    """Puts rows that come in blocks of any size into given places of a buffer."""
+class _Spans:
+    """Cuts blocks, each a shard, its first row and end, into as many rows as are asked for."""
 
-    def __init__(self, blocks: Iterator[np.ndarray]) -> None:
+    def __init__(self, blocks: Iterator[tuple[int, int, int]]) -> None:
         self._blocks = blocks
-        self._rest: np.ndarray | None = None
+        self._rest: tuple[int, int, int] | None = None
 
-    def into(self, buffer: np.ndarray, places: np.ndarray) -> None:
-        """Fill the places, in order, with the next rows."""
-        while len(places):
-            rest = self._rest if self._rest is not None and len(self._rest) else next(self._blocks)
-            taken = min(len(rest), len(places))
-            buffer[places[:taken]] = rest[:taken]
-            self._rest, places = rest[taken:], places[taken:]
+    def of(self, n_rows: int) -> list[tuple[int, int, int]]:
+        """The next rows; a block that is cut goes on in the next call."""
+        found: list[tuple[int, int, int]] = []
+        while n_rows:
+            number, start, stop = self._rest or next(self._blocks)
+            end = min(stop, start + n_rows)
+            found.append((number, start, end))
+            self._rest = (number, end, stop) if end < stop else None
+            n_rows -= end - start
+        return found
 
 
 def file_sha256(path: Path) -> str:
     """Hash of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _as_float(rows: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(rows).view(torch.bfloat16).float()
 
 
 def _blocks_of(shard: Shard) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 
 from ..results.files import write_atomically
 from .activations import ActivationSet, Shard
-from .shard_file import bytes_of_shard, shard_bytes
+from .shard_file import STORED, bytes_of_shard, shard_bytes
 from .shelf import allowed, hold, make_room, settle
 from .texts import TextSet
 
@@ -96,7 +96,7 @@ class Collector:
         for first in range(0, len(self.texts.documents), self._per_shard):
             lengths = [len(row) for row in self.site.tokenise(self.texts.documents[first : first + self._per_shard])]
             kept, tokens = sum(max(0, length - 1) for length in lengths), sum(lengths)
-            found += bytes_of_shard(self.site.d_in, kept, tokens, len(lengths))
+            found += bytes_of_shard(self.site.d_in, kept, tokens, len(lengths), self.site.precision)
         return found
 
     def _made(self, progress: Progress | None) -> ActivationSet:
@@ -106,6 +106,7 @@ class Collector:
             "d_in": self.site.d_in,
             "n_documents": len(self.texts.documents),
             "norm_cap": shards[0].norm_cap,
+            "precision": self.site.precision,
         }
         text = json.dumps(manifest | {"shards": [shard._asdict() for shard in shards]})
         write_atomically(self.folder / "manifest.json", text.encode())
@@ -124,7 +125,7 @@ class Collector:
     @property
     def _per_shard(self) -> int:
         """Documents of a shard."""
-        return max(1, SHARD_BYTES // (2 * self.site.d_in * self.site.context_size))
+        return max(1, SHARD_BYTES // (STORED[self.site.precision].n_bytes * self.site.d_in * self.site.context_size))
 
     def _finished(self, number: int) -> Shard | None:
         """The shard of that number, if an earlier run left it whole."""
@@ -173,7 +174,7 @@ class Collector:
             tokens, mask = self.site.pad([[0, 0]] * len(rows))
         acts = self.site.activations(tokens, mask).cpu()
         norms = acts.norm(dim=-1)
-        for row, act, norm in zip(rows, acts.to(torch.bfloat16), norms, strict=True):
+        for row, act, norm in zip(rows, acts.to(STORED[self.site.precision].written), norms, strict=True):
             # Copies: a view would keep the whole batch, padding included, until the shard is written.
             kept = slice(1, max(1, len(row)))
             yield _Document(row, act[kept].clone(), norm[kept].clone())

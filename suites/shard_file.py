@@ -8,11 +8,11 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import BFloat16, Int16
+from jaxtyping import BFloat16, Float32, Int16
 from safetensors.torch import save
 
 ROWS = "activations"
@@ -23,13 +23,43 @@ and all tokens in a row."""
 BYTES_PER_SHARD = 1_500
 """Of a shard besides its tensors: the header, and its entries in two JSON files."""
 
+Precision = Literal["bfloat16", "float32"]
+"""How activations are stored."""
 
-def shard_bytes(rows: BFloat16[torch.Tensor, "n d_in"], index: Mapping[str, np.ndarray]) -> bytes:
+
+class Stored(NamedTuple):
+    """What a precision is to those who write and read it."""
+
+    written: torch.dtype
+    """Of the rows that `shard_bytes` takes."""
+    read: type[np.number[Any]]
+    """Of the rows that `read_rows` gives: the bits of a bfloat16 as int16, for NumPy does not know it."""
+    name: str
+    """In the header of a safetensors file."""
+    n_bytes: int
+    """Of one value."""
+
+
+STORED: Mapping[Precision, Stored] = {
+    "bfloat16": Stored(torch.bfloat16, np.int16, "BF16", 2),
+    "float32": Stored(torch.float32, np.float32, "F32", 4),
+}
+
+
+def as_float(rows: np.ndarray) -> Float32[torch.Tensor, "n d_in"]:
+    """Rows of `read_rows` as numbers; for float32 a view of the same memory."""
+    found = torch.from_numpy(rows)
+    return found.view(torch.bfloat16).float() if found.dtype == torch.int16 else found
+
+
+def shard_bytes(
+    rows: BFloat16[torch.Tensor, "n d_in"] | Float32[torch.Tensor, "n d_in"], index: Mapping[str, np.ndarray]
+) -> bytes:
     """The file of a shard; the same tensors give the same bytes."""
     return save({ROWS: rows.contiguous()} | {name: torch.from_numpy(index[name]) for name in INDEX})
 
 
-def bytes_of_shard(d_in: int, n_rows: int, n_tokens: int, n_documents: int) -> int:
+def bytes_of_shard(d_in: int, n_rows: int, n_tokens: int, n_documents: int, precision: Precision = "bfloat16") -> int:
     """About what a shard takes on disk: the tensors of `shard_bytes`, and a little besides.
 
     Args:
@@ -37,12 +67,15 @@ def bytes_of_shard(d_in: int, n_rows: int, n_tokens: int, n_documents: int) -> i
         n_rows: tokens kept.
         n_tokens: all tokens.
         n_documents: documents.
+        precision: of the activations.
     """
-    return n_rows * (2 * d_in + 2 * 4) + 4 * (n_tokens + n_documents) + BYTES_PER_SHARD
+    return n_rows * (STORED[precision].n_bytes * d_in + 2 * 4) + 4 * (n_tokens + n_documents) + BYTES_PER_SHARD
 
 
-def read_rows(path: Path, sha256: str, shape: tuple[int, int], start: int, stop: int) -> Int16[np.ndarray, "n d_in"]:
-    """Some rows, as the bits of bfloat16 (which NumPy does not know).
+def read_rows(
+    path: Path, sha256: str, shape: tuple[int, int], precision: Precision, start: int, stop: int
+) -> Int16[np.ndarray, "n d_in"] | Float32[np.ndarray, "n d_in"]:
+    """Some rows, for `as_float`: those of bfloat16 are its bits, for NumPy does not know it.
 
     Read, never mapped: mapped pages would count as memory of this process.
 
@@ -50,6 +83,7 @@ def read_rows(path: Path, sha256: str, shape: tuple[int, int], start: int, stop:
         path: of the file.
         sha256: its hash, by which its header is remembered.
         shape: rows and width that its set says it has.
+        precision: how its set says they are stored.
         start: first row.
         stop: end of the rows.
 
@@ -57,16 +91,17 @@ def read_rows(path: Path, sha256: str, shape: tuple[int, int], start: int, stop:
         ValueError: The file is shorter than it says, or of another shape.
         OSError: It cannot be read.
     """
-    (begin, _), width = _places(path, sha256, shape)[ROWS], shape[1]
+    (begin, _), width, kind = _places(path, sha256, shape, precision)[ROWS], shape[1], STORED[precision]
     with path.open("rb") as file:
-        found = np.fromfile(file, np.int16, count=(stop - start) * width, offset=begin + 2 * start * width)
+        offset = begin + kind.n_bytes * start * width
+        found = np.fromfile(file, kind.read, count=(stop - start) * width, offset=offset)
     if len(found) != (stop - start) * width:
         raise ValueError(f"{path} is truncated")
     return found.reshape(-1, width)
 
 
 @lru_cache(maxsize=2)
-def read_index(path: Path, sha256: str, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+def read_index(path: Path, sha256: str, shape: tuple[int, int], precision: Precision) -> dict[str, np.ndarray]:
     """Everything but the activations; the hash is there for the cache, since a corrupt file may be computed again.
 
     Raises:
@@ -74,7 +109,7 @@ def read_index(path: Path, sha256: str, shape: tuple[int, int]) -> dict[str, np.
         OSError: It cannot be read.
     """
     # Two shards' worth stay in memory: neighbouring documents are asked for one after the other.
-    places = _places(path, sha256, shape)
+    places = _places(path, sha256, shape, precision)
     found: dict[str, np.ndarray] = {}
     with path.open("rb") as file:
         for name in INDEX:
@@ -87,7 +122,7 @@ def read_index(path: Path, sha256: str, shape: tuple[int, int]) -> dict[str, np.
 
 
 @lru_cache(maxsize=64)
-def _places(path: Path, sha256: str, shape: tuple[int, int]) -> dict[str, tuple[int, int]]:
+def _places(path: Path, sha256: str, shape: tuple[int, int], precision: Precision) -> dict[str, tuple[int, int]]:
     """Where each tensor begins and ends in a file: 8 bytes of length, a header in JSON, then the data."""
     with path.open("rb") as file:
         room = os.fstat(file.fileno()).st_size - 8
@@ -97,7 +132,7 @@ def _places(path: Path, sha256: str, shape: tuple[int, int]) -> dict[str, tuple[
         text = file.read(size)
     try:
         header = json.loads(text)
-        kinds = {ROWS: ("BF16", 2)} | dict.fromkeys(INDEX, ("I32", 4))
+        kinds = {ROWS: (STORED[precision].name, STORED[precision].n_bytes)} | dict.fromkeys(INDEX, ("I32", 4))
         places = {name: _place(header[name], kind) for name, kind in kinds.items()}
         lengths = [header[name]["shape"] for name in INDEX[:2]]
         begins, ends = zip(*sorted(places.values()), strict=True)

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .activations import ActivationSet
 from .collector import Collector, Progress
 from .hooks import HookPoint, decoder_layers, is_on_stream, resolve_hook
+from .shard_file import Precision
 from .texts import TextSet
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
@@ -51,6 +52,8 @@ class Site:
     centre: bool = False
     """Whether every activation is taken minus its mean over `d_in`, as a residual stream is whose writing weights were
     centred (TransformerLens' `center_writing_weights`). Sound only where every reader of the stream is a LayerNorm."""
+    precision: Precision = "bfloat16"
+    """How activations are kept on disk; float32 is twice as large, and rounds nothing of a float32 model."""
 
     def __post_init__(self) -> None:
         if self.centre and not is_on_stream(self.hook_name):
@@ -76,8 +79,9 @@ class Site:
     def fingerprint(self) -> str:
         """Hash of all that decides an activation, given the text: 64 hexadecimal digits.
 
-        Covers weights, configuration, tokenizer, hook, context size, BOS token, dtype, device, the versions of what
-        computes, and batch size (in 16-bit arithmetic the last digits of an activation depend on its batch).
+        Covers weights, configuration, tokenizer, hook, context size, BOS token, dtype, precision on disk, device, the
+        versions of what computes, and batch size (in 16-bit arithmetic the last digits of an activation depend on its
+        batch).
         """
         return hashlib.sha256(_describe(self) + self.weights_sha256.encode()).hexdigest()
 
@@ -227,7 +231,8 @@ def _describe(site: Site) -> bytes:
     # Where a model was loaded from, and what once wrote its config, says nothing about what it computes here.
     config = {k: v for k, v in config.items() if k not in {"_name_or_path", "transformers_version"}}
     parts = (site.hook, site.context_size, site.bos_token_id, site.model.dtype, site.batch_size, site.model.device.type)
-    parts += (site.centre,)
+    # Sets and scores of before there was a choice keep their keys.
+    parts += (site.centre,) if site.precision == "bfloat16" else (site.centre, site.precision)
     parts += tuple(version(name) for name in ("torch", "transformers", "nnsight"))
     tokenizer = _describe_tokenizer(site.tokenizer)
     return json.dumps([config, tokenizer, [repr(part) for part in parts]], sort_keys=True, default=repr).encode()

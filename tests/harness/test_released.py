@@ -16,6 +16,7 @@ from loopback_hub import loopback_hub
 from sae_lens import SAE
 from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup, get_pretrained_saes_directory
 from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
+from safetensors.torch import load_file
 from tiny_saes import tied_topk
 
 from sae_sanity.harness import check
@@ -376,6 +377,14 @@ def test_a_given_setting_makes_another_check_and_is_in_its_command(small, saved,
     report, _ = run(chosen)
     assert "--architecture batchtopk" in report.manifest.command
     assert check.results_folder(plain) != check.results_folder(chosen)
+
+
+def test_activations_are_kept_at_the_precision_that_was_asked_for(small, saved, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAE_SANITY_CACHE", str(tmp_path / "cache"))
+    report, _ = run(small(saved, activation_precision="float32"))
+    shards = list((tmp_path / "cache").rglob("shard-*.safetensors"))
+    assert {load_file(shard)["activations"].dtype for shard in shards} == {torch.float32}
+    assert "--set activation_precision=float32" in report.manifest.command
 
 
 def test_imported_weights_are_checked_whatever_their_record_says(small, checked, run, tmp_path, monkeypatch):

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_site import tiny_model, tiny_site, tiny_texts
 
 from sae_sanity.suites import collector
+from sae_sanity.suites.activations import ActivationSet, CorruptActivationsError
 from sae_sanity.suites.collector import Collector, write_atomically
 from sae_sanity.suites.shelf import size_of
 from sae_sanity.suites.texts import TextSet
@@ -152,6 +154,7 @@ def test_everything_that_decides_the_set_is_in_its_key(make_site, texts, monkeyp
         key(make_site(), tiny_texts("train", 30, 2)),
         key(make_site(), norm_cap=1.0),
         key(make_site(), norm_cap=1.0000001),
+        key(make_site(precision="float32")),
     ]
     monkeypatch.setattr(collector, "CODE_VERSION", 999)
     keys.append(key(make_site()))
@@ -305,8 +308,35 @@ def test_a_limit_below_one_set_is_one_line(make_site, texts, monkeypatch):
     assert error.value.errno == errno.EDQUOT
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("bfloat16", torch.bfloat16), ("float32", torch.float32)])
+def test_what_is_stored_is_what_any_program_reads(make_site, texts, precision, dtype):
+    """Read by safetensors itself; the model computes in float32, and a batch may change its last digit."""
+    site = make_site(precision=precision)
+    planned = Collector(site, texts, None).n_bytes()
+    collected = site.collect(texts)
+    shards = [load_file(path) for path in sorted(collected.folder.glob("*.safetensors"))]
+    stored = torch.cat([shard["activations"] for shard in shards])
+    exact = torch.cat([site.activations(torch.tensor([row]))[0, 1:] for row in site.tokenise(texts.documents)])
+    assert len(shards) > 1
+    assert stored.dtype == dtype
+    assert torch.equal(stored.float(), all_rows(collected))
+    assert torch.equal(stored.float(), stored.bfloat16().float()) == (precision == "bfloat16")
+    torch.testing.assert_close(stored, exact.to(dtype), rtol=1.6e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-4)
+    assert size_of(collected.folder) <= planned <= 1.2 * size_of(collected.folder)
+    (batch,) = collected.batches(64, seed=0, n_batches=1)
+    assert {tuple(row.tolist()) for row in batch} <= {tuple(row.tolist()) for row in stored.float()}
+
+
+def test_a_set_of_one_precision_is_not_read_as_the_other(make_site, texts):
+    collected = make_site(precision="float32").collect(texts)
+    manifest = collected.folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("float32", "bfloat16"))
+    with pytest.raises(CorruptActivationsError, match="not the header of its set"):
+        all_rows(ActivationSet.open(collected.folder))
+
+
 def test_an_index_of_bfloat16_costs_an_explained_variance_less_than_the_tolerance(make_site, texts):
-    """Activations are stored in bfloat16 whatever the model's dtype: what that does to a score of a float32 model."""
+    """Activations are stored in bfloat16 unless float32 is asked for: what that does to a score of a float32 model."""
     site = make_site()
     collected = site.collect(texts)
     stored = all_rows(collected)
