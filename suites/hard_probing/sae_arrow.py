@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -123,6 +124,14 @@ class SaeAim:
         kept = x_train[:, columns], y_train, x_test[:, columns], y_test
         return cls(columns, x_train.shape[1], *kept, seed, tuple(ks))
 
+    @property
+    def sha256(self) -> str:
+        """Hash of everything that decides the shots, as 64 hexadecimal digits."""
+        digest = hashlib.sha256(repr((self.width, self.seed, self.ks)).encode())
+        for part in (self.columns, self.x_train, self.y_train, self.x_test, self.y_test):
+            digest.update(f"{part.dtype} {part.shape};".encode() + np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
     def shoot(self) -> tuple[Shot | Missed, ...]:
         """Shoot one arrow for each k."""
         parts = self._wide(self.x_train), self.y_train, self._wide(self.x_test), self.y_test
@@ -155,9 +164,9 @@ def _fold(
     best = ranked(x[train], y[train])[:k]
     # sklearn computes in the precision that it is given; `fitted` hands it tensors, which it takes for float64.
     of, at = (x[np.ix_(rows, best)].astype(np.float64) for rows in (train, held_out))
-    models: list[Any] = [clone(like) for _ in CS]
-    fits = [model.set_params(C=C).fit(of, y[train]) for model, C in zip(models, CS, strict=True)]
-    return auc(y[held_out], np.stack([model.predict_proba(at)[:, 1] for model in fits]))
+    model: Any = clone(like)
+    scores = [model.set_params(C=C).fit(of, y[train]).predict_proba(at)[:, 1] for C in CS]
+    return auc(y[held_out], np.stack(scores))
 
 
 def auc(labels: Int[np.ndarray, " rows"], scores: Float[np.ndarray, "probes rows"]) -> Float[np.ndarray, " probes"]:

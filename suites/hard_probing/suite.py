@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +16,7 @@ from ...results.scores import Row
 from ..pooling import encoder_of
 from ..probe_data import WITH_BAD_EXAMPLES, Sampling, membership, profile_datasets
 from . import quality
-from .arrows import ARROWS, Shot
+from .arrows import ARROWS, Kept, Missed, Shot
 from .conditions import REGIMES, Profile, profile
 from .dense import ATTENTION, DenseShots, clean_copy, hits, libraries, problem_sha256, shoot_many
 from .features import Features, How, as_is
@@ -113,6 +114,7 @@ class HardProbing:
         self._features = Features(self.sampling, norm_cap)
         self._dense = DenseShots(self._features, workers)
         self._missed: list[Skip] = []
+        self._shots: dict[str, tuple[Shot | Missed, ...]] = {}
 
     @classmethod
     def build(cls, context: SuiteContext) -> HardProbing:
@@ -208,10 +210,10 @@ class HardProbing:
         wanted: list[tuple[Problem, How]] = [(problem, how) for problem, _ in quivers for how in _poolings(problem)]
         y_train = [labels(problem) for problem, _ in quivers for _ in _poolings(problem)]
         posed = zip(self._features.of(site, encode, wanted), y_train, strict=True)
-        aims = (
-            SaeAim.of(one.x_train, y, one.x_test, one.problem.y_test, one.problem.seed, self.ks) for one, y in posed
+        shots = self._shot(
+            (SaeAim.of(one.x_train, y, one.x_test, one.problem.y_test, one.problem.seed, self.ks) for one, y in posed),
+            len(wanted),
         )
-        shots = shoot_many(aims, len(wanted), self.workers)
         rows: list[Row] = []
         for problem, quiver in quivers:
             names = {how: [f"sae_k{k}_{how}" for k in self.ks] for how in _poolings(problem)}
@@ -223,6 +225,20 @@ class HardProbing:
                 self._missed += missed_skips(problem, {**attention, **added["max"]})
                 rows += multi_token_rows(problem, {**quiver, **hits(attention)}, added["mean"] | added["max"])
         return rows
+
+    def _shot(self, aims: Iterable[SaeAim], n: int) -> Iterator[tuple[Shot | Missed, ...]]:
+        """Shoot n aims in their order; SAEs with the same encoder (a permuted decoder) are shot once."""
+        keys: deque[str] = deque()
+
+        def lacking() -> Iterator[SaeAim | Kept[tuple[Shot | Missed, ...]]]:
+            for aim in aims:
+                keys.append(aim.sha256)
+                known = self._shots.get(keys[-1])
+                yield aim if known is None else Kept(known)
+
+        for shots in shoot_many(lacking(), n, self.workers):
+            self._shots[keys.popleft()] = shots
+            yield shots
 
     def _with_clean_probe(self, site: Site) -> list[Row]:
         quivers = self._quivers(site)

@@ -31,7 +31,7 @@ from sae_sanity.suites.hard_probing.problems import labelled
 from sae_sanity.suites.hard_probing.quality import Search, against_cue, top_latent
 from sae_sanity.suites.hard_probing.quiver import choose
 from sae_sanity.suites.hard_probing.rows import item_of
-from sae_sanity.suites.hard_probing.sae_arrow import CS
+from sae_sanity.suites.hard_probing.sae_arrow import CS, SaeAim
 from sae_sanity.suites.hard_probing.shots import CODE_VERSION
 from sae_sanity.suites.hard_probing.suite import HardProbing
 from sae_sanity.suites.probe_data import Sampling, families
@@ -272,8 +272,8 @@ def test_an_unknown_reference_is_named(suite, site):
 
 
 def test_two_runs_are_equal_and_the_generator_is_not_used(site, rows):
-    suite = make(PART, quality_tables=())
-    assert suite.measure(topk(), site, rng(5)) == suite.measure(topk(), site, rng(6)) == part_of(rows)
+    first, second = (make(PART, quality_tables=()).measure(topk(), site, rng(seed)) for seed in (5, 6))
+    assert first == second == part_of(rows)
 
 
 def test_another_process_reads_the_shots_and_finds_the_same(site, rows, monkeypatch):
@@ -323,6 +323,24 @@ def test_a_permuted_decoder_gives_the_same_rows(site, rows):
     with torch.no_grad():
         permuted.W_dec.copy_(permuted.W_dec.flip(0))
     assert make(PART, quality_tables=()).measure(permuted, site, rng()) == part_of(rows)
+
+
+def test_what_has_the_same_latents_is_shot_once(site, rows, monkeypatch):
+    suite, shot, shoot = make(PART, quality_tables=()), [], SaeAim.shoot
+    monkeypatch.setattr(SaeAim, "shoot", lambda aim: shot.append(aim) or shoot(aim))
+    assert suite.measure(topk(), site, rng()) == suite.measure(topk(), site, rng()) == part_of(rows)
+    assert len(shot) == len(PART.conditions) + 1  # the standard one with both poolings
+    suite.measure(topk(1), site, rng())
+    assert len(shot) == 2 * len(PART.conditions) + 2
+
+
+@pytest.mark.parametrize("part", ["x_train", "y_train", "x_test", "y_test", "seed", "ks", "columns", "width"])
+def test_the_key_of_an_aim_changes_with_every_part(part):
+    x = np.eye(4, dtype=np.float32)
+    aim = SaeAim.of(x, np.arange(4) % 2, x, np.arange(4) % 2, 0, (1,))
+    numbers = {"seed": 1, "ks": (2,), "width": 5}
+    other = numbers[part] if part in numbers else getattr(aim, part)[::-1]
+    assert replace(aim, **{part: other}).sha256 != aim.sha256
 
 
 def test_on_a_tiny_language_model_the_bytes_are_the_same_twice(tmp_path):
