@@ -17,6 +17,7 @@ from jaxtyping import Float, Int16
 
 from .batch_topk import kth_largest
 from .codes import Codes, products
+from .cpu import has_bfloat16_units
 
 _GUESS = 0.95
 """How far under the last threshold candidates are looked for first; only speed depends on it."""
@@ -43,9 +44,7 @@ def may_be_rough(batch: torch.Tensor) -> bool:
     """Whether the caller lets float32 products use bfloat16 (`fast_matmul`) and this CPU has units for it."""
     if batch.device.type != "cpu" or batch.dtype != torch.float32 or torch.get_float32_matmul_precision() != "medium":
         return False
-    # Without such units a bfloat16 product takes many times a float32 one. The functions are torch's private ones.
-    checks = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(check() for check in checks)
+    return has_bfloat16_units()
 
 
 def largest_of_product(

@@ -49,6 +49,8 @@ class Side(NamedTuple):
     """Wall clock of training all arms."""
     explained: float
     """Explained variance of the trained arm."""
+    l0: float
+    """Its active latents per sample."""
 
 
 class Task(NamedTuple):
@@ -76,10 +78,13 @@ class Task(NamedTuple):
 
 
 @torch.no_grad()
-def explained(sae: TrainingSAE[Any], x: torch.Tensor) -> float:
+def scored(seconds: float, sae: TrainingSAE[Any], x: torch.Tensor) -> Side:
     """1 - squared error / centred sum of squares, in batches as large as those of training (BatchTopK)."""
-    error = sum(float((sae.decode(sae.encode(part)) - part).square().sum()) for part in x.split(BATCH))
-    return 1 - error / float((x - x.mean(0)).square().sum())
+    parts = x.split(BATCH)
+    codes = [sae.encode(part) for part in parts]
+    error = sum(float((sae.decode(code) - part).square().sum()) for code, part in zip(codes, parts, strict=True))
+    active = sum(int((code != 0).sum()) for code in codes)
+    return Side(seconds, 1 - error / float((x - x.mean(0)).square().sum()), active / len(x))
 
 
 def ours(task: Task) -> Side:
@@ -87,7 +92,7 @@ def ours(task: Task) -> Side:
     learners = task.learners()
     begun = time.perf_counter()
     train_together(learners, batches, task.moments, task.schedule)
-    return Side(time.perf_counter() - begun, explained(learners[0].sae, task.moments.seen(task.held_out)))
+    return scored(time.perf_counter() - begun, learners[0].sae, task.moments.seen(task.held_out))
 
 
 def theirs_of(learner: Learner, architecture: str) -> TrainingSAE[Any]:
@@ -118,7 +123,7 @@ def theirs(task: Task) -> Side:
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
         for sae in saes:
             train_toy_sae(sae, dictionary, generator, task.steps * BATCH, BATCH, task.lr)
-    return Side(time.perf_counter() - begun, explained(saes[0], task.moments.seen(task.held_out)))
+    return scored(time.perf_counter() - begun, saes[0], task.moments.seen(task.held_out))
 
 
 def rounds(task: Task, n: int) -> Iterator[tuple[Side, Side]]:
@@ -139,7 +144,8 @@ def report(task: Task, n: int) -> dict[str, list[float]]:
     work = task.steps * BATCH * len(ARMS)
     for name, sides in (("ours", [a for a, _ in done]), ("sae_lens", [b for _, b in done])):
         rate, ev = [work / s.seconds for s in sides], [s.explained for s in sides]
-        print(f"{task.architecture:20} {name:9} {spread(rate, 0):>26} {spread(ev, 4):>24}")
+        l0 = spread([s.l0 for s in sides], 1)
+        print(f"{task.architecture:20} {name:9} {spread(rate, 0):>26} {spread(ev, 4):>24} {l0:>18}")
     ratio = [b.seconds / a.seconds for a, b in done]
     gap = [a.explained - b.explained for a, b in done]
     print(f"{task.architecture:20} {'ratio':9} {spread(ratio, 2):>26} {spread(gap, 4):>24}", flush=True)
@@ -166,7 +172,8 @@ def main() -> None:
         f" {options.threads} threads, sae_lens matmul {options.matmul};"
         f" {options.rounds} rounds: median (least-greatest)"
     )
-    print(f"{'architecture':20} {'side':9} {'samples x arms per second':>26} {'EV of the trained arm':>24}")
+    heads = ("architecture", "side", "samples x arms per second", "EV of the trained arm", "its L0")
+    print("{:20} {:9} {:>26} {:>24} {:>18}".format(*heads))
     figures: dict[str, list[float]] = {}
     for architecture in options.architectures:
         task = Task(world, architecture, options.steps, options.lr, moments, held_out)

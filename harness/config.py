@@ -133,6 +133,8 @@ class Settings(BaseModel):
     """Masks for each SAE and attribute: a given SAE needs two, or its mask's luck is not known."""
     error_term: Literal["dropped", "kept"] = "dropped"
     """What happens to an SAE's reconstruction error where it edits; SAEBench drops it."""
+    arithmetic: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """In which type the language model computes; `auto` is its files' own, but float32 where a CPU has no bfloat16."""
     activation_precision: Literal["bfloat16", "float32"] = "bfloat16"
     """How activations are kept on disk: float32 is twice as large, and rounds nothing of a float32 model."""
     device: str = "cpu"

@@ -103,6 +103,7 @@ def _site(record: RunRecord, device: str) -> Site:
         prepend_bos=settings.get("prepend_bos", True),
         cache=cache_folder(),
         device=device,
+        arithmetic=settings.get("arithmetic", "auto"),
     )
     site = dataclasses.replace(site, precision=settings.get("activation_precision", site.precision))
     return _as_recorded(site, record)
@@ -119,5 +120,5 @@ def _as_recorded(site: Site, record: RunRecord) -> Site:
             return centred
     except ValueError:  # not on the residual stream, so it was not
         pass
-    same = "the weights, the tokenizer, the device and the versions of torch, transformers and nnsight"
+    same = "the weights, the tokenizer, the device, the arithmetic and the versions of torch, transformers and nnsight"
     raise ValueError(f"language model {_model_name(record)!r} is not the one of the check: {same} have to be the same")

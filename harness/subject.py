@@ -60,7 +60,13 @@ def demo(settings: Settings, cache: Path, progress: Progress) -> Subject:
     from ..suites.smollm2 import demo_site
 
     progress.start("loading the language model and the texts", 2)
-    site = demo_site(cache, hook_name=settings.hook_name, context_size=settings.context_size, device=settings.device)
+    site = demo_site(
+        cache,
+        hook_name=settings.hook_name,
+        context_size=settings.context_size,
+        device=settings.device,
+        arithmetic=settings.arithmetic,
+    )
     site = replace(site, precision=settings.activation_precision)
     progress.advance(1)
     texts = _texts(PACKAGED, settings, site)
@@ -86,6 +92,7 @@ def released(settings: Settings, artefact: Artefact, cache: Path, progress: Prog
         cache=cache,
         device=settings.device,
         centre=wants_centring(kwargs, settings.hook_name),
+        arithmetic=settings.arithmetic,
     )
     site = replace(site, precision=settings.activation_precision)
     check_width(artefact, site, settings.hook_name)

@@ -97,7 +97,16 @@ def _d_in(task: Task) -> int:
 def _texts(task: Task) -> str:
     """Name of the activations that SAEs are trained and measured on: those of hard probing leave more tables out."""
     s = task.settings
-    where = [s.model or s.target, s.hook_name, s.texts, s.context_size, s.prepend_bos, s.device, s.activation_precision]
+    where = [
+        s.model or s.target,
+        s.hook_name,
+        s.texts,
+        s.context_size,
+        s.prepend_bos,
+        s.device,
+        s.arithmetic,
+        s.activation_precision,
+    ]
     how_many = [s.tokens, s.calibration_tokens, s.held_out_documents, s.probe_datasets, s.probe_prompts, s.seed]
     return content_key({"where": where, "how_many": how_many, "hard": "hard_probing" in s.suites})
 

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ._malloc import keep_big_buffers
+from .arithmetic import Arithmetic, computing_in
 from .hooks import decoder_layers, is_on_stream
 from .hub_errors import hub_reason
 from .site import Site
@@ -46,10 +47,11 @@ def load_site(
     device: str = "cpu",
     batch_size: int = 32,
     centre: bool = False,
+    arithmetic: Arithmetic = "auto",
 ) -> Site:
     """Make a site on any causal language model of `transformers`.
 
-    Weights are read from safetensors only, in the dtype that the model's own files name; code from a hub is never run.
+    Weights are read from safetensors only; code from a hub is never run.
 
     Args:
         model_name: Folder of a model, else TransformerLens' name of it (`gpt2-small`), else its id on the hub
@@ -64,17 +66,19 @@ def load_site(
         centre: Whether the SAE was trained on activations whose writing weights were centred; see `wants_centring`.
             Ignored, as TransformerLens ignores it, where the model's norms are not LayerNorms or the hook is not on
             the residual stream.
+        arithmetic: In which type the model computes; `auto` is the one that its files name, but float32 instead of
+            bfloat16 on a CPU without units for that.
 
     Raises:
         ValueError: There is no such model, it cannot be had, or it has no such hook; one line.
     """
     if model_name == PACKAGED:
-        site = _packaged(cache, hook_name, context_size, device, batch_size)
+        site = _packaged(cache, hook_name, context_size, device, batch_size, arithmetic)
         return site if prepend_bos else dataclasses.replace(site, bos_token_id=None)
     keep_big_buffers()
     model, tokenizer = _load(model_name)
     return Site(
-        model=model.to(device),  # pyright: ignore[reportArgumentType]  (a decorator hides its signature)
+        model=computing_in(model, arithmetic, device).to(device),  # pyright: ignore[reportArgumentType]  (a decorator hides its signature)
         tokenizer=tokenizer,
         hook_name=hook_name,
         context_size=context_size,
@@ -120,9 +124,12 @@ def hub_name(model_name: str) -> str:
     return make_model_alias_map().get(model_name.lower(), model_name)
 
 
-def _packaged(cache: Path, hook_name: str, context_size: int, device: str, batch_size: int) -> Site:
+def _packaged(
+    cache: Path, hook_name: str, context_size: int, device: str, batch_size: int, arithmetic: Arithmetic
+) -> Site:
+    what = {"hook_name": hook_name, "context_size": context_size, "device": device, "batch_size": batch_size}
     try:
-        return demo_site(cache, hook_name=hook_name, context_size=context_size, device=device, batch_size=batch_size)
+        return demo_site(cache, **what, arithmetic=arithmetic)
     except DemoModelMissingError as error:
         raise ValueError(f"model {PACKAGED!r}: {error}") from None
 

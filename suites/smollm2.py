@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from transformers.utils import logging
 
 from ._malloc import keep_big_buffers
+from .arithmetic import Arithmetic, computing_in
 from .gguf_llama import convert_llama_gguf
 from .site import Site
 
@@ -36,8 +37,9 @@ def demo_site(
     context_size: int = 128,
     device: str = "cpu",
     batch_size: int = 32,
+    arithmetic: Arithmetic = "auto",
 ) -> Site:
-    """The demo's site: SmolLM2-135M in bfloat16, document by document behind `<|endoftext|>`.
+    """The demo's site: SmolLM2-135M, document by document behind `<|endoftext|>`.
 
     Args:
         cache: Folder for the converted model (once, about 300 MB) and for activations.
@@ -45,6 +47,7 @@ def demo_site(
         context_size: Tokens per document, BOS included.
         device: Where the model runs.
         batch_size: Documents per forward pass.
+        arithmetic: In which type the model computes; `auto` is bfloat16, or float32 on a CPU without units for that.
 
     Raises:
         DemoModelMissingError: The package is not installed, or its file has an unknown hash.
@@ -56,7 +59,7 @@ def demo_site(
         model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return Site(
-        model=model.to(device),  # pyright: ignore[reportArgumentType]  (a decorator hides its signature)
+        model=computing_in(model, arithmetic, device).to(device),  # pyright: ignore[reportArgumentType]  (a decorator hides its signature)
         tokenizer=tokenizer,
         hook_name=hook_name,
         context_size=context_size,

@@ -12,6 +12,8 @@ from transformer_lens import HookedTransformer
 from transformers import AutoTokenizer, GPT2LMHeadModel
 from zoo import ARCHITECTURES, random_model
 
+from sae_sanity.baselines.cpu import has_bfloat16_units
+from sae_sanity.suites.arithmetic import computing_in
 from sae_sanity.suites.language_model import PACKAGED, hub_name, load_site, wants_centring
 from sae_sanity.suites.site import Site
 
@@ -87,7 +89,34 @@ def test_a_local_folder_wins_over_the_hub(load, hub, tmp_path, monkeypatch):
 def test_weights_keep_the_dtype_of_their_files(load, tmp_path):
     folder = save_gpt2(tmp_path / "model")
     GPT2LMHeadModel.from_pretrained(folder).bfloat16().save_pretrained(folder)
-    assert load(folder).model.dtype == torch.bfloat16
+    assert load(folder, arithmetic="bfloat16").model.dtype == torch.bfloat16
+    assert load(folder).model.dtype == (torch.bfloat16 if has_bfloat16_units() else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "units", "device", "expected"),
+    [
+        ("auto", True, "cpu", torch.bfloat16),
+        ("auto", False, "cpu", torch.float32),
+        ("auto", False, "cuda:0", torch.bfloat16),
+        ("bfloat16", False, "cpu", torch.bfloat16),
+        ("float32", True, "cpu", torch.float32),
+        ("float16", True, "cpu", torch.float16),
+    ],
+)
+def test_bfloat16_is_not_emulated_unless_it_is_asked_for(monkeypatch, arithmetic, units, device, expected):
+    monkeypatch.setattr("sae_sanity.suites.arithmetic.has_bfloat16_units", lambda: units)
+    model = tiny_model().bfloat16()
+    weights = {name: weight.float() for name, weight in model.state_dict().items()}
+    found = computing_in(model, arithmetic, device)
+    assert found.dtype == expected
+    assert arithmetic != "auto" or all(torch.equal(w.float(), weights[n]) for n, w in found.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_other_types_stay_what_their_files_say(monkeypatch, dtype):
+    monkeypatch.setattr("sae_sanity.suites.arithmetic.has_bfloat16_units", lambda: False)
+    assert computing_in(tiny_model().to(dtype), "auto", "cpu").dtype == dtype
 
 
 # BOS
@@ -337,8 +366,8 @@ def test_the_packaged_model(load, monkeypatch):
         return Site(tiny_model(), tiny_tokenizer(), settings["hook_name"], settings["context_size"], 0, cache)
 
     monkeypatch.setattr("sae_sanity.suites.language_model.demo_site", demo_site)
-    assert load(PACKAGED, batch_size=7).bos_token_id == 0
-    assert seen == {"hook_name": HOOK, "context_size": 16, "device": "cpu", "batch_size": 7}
+    assert load(PACKAGED, batch_size=7, arithmetic="float32").bos_token_id == 0
+    assert seen == {"hook_name": HOOK, "context_size": 16, "device": "cpu", "batch_size": 7, "arithmetic": "float32"}
     assert load(PACKAGED, prepend_bos=False).bos_token_id is None
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tokenizers import pre_tokenizers
 
+from sae_sanity.baselines.cpu import has_bfloat16_units
 from sae_sanity.suites import smollm2
 from sae_sanity.suites.corpus import demo_texts
 from sae_sanity.suites.gguf_llama import smollm_tokenizer
@@ -68,7 +69,7 @@ def test_documents_start_with_endoftext(site):
 @pytest.mark.slow
 def test_the_site_is_that_of_the_demo(site):
     assert site.d_in == 576
-    assert site.model.dtype == torch.bfloat16
+    assert site.model.dtype == (torch.bfloat16 if has_bfloat16_units() else torch.float32)
     assert site.hook.module == "model.layers.12"
     assert not site.model.training
 
@@ -79,6 +80,7 @@ def test_weights_and_logits_against_the_conversion_of_transformers(site):
 
     gguf = find_gguf()
     theirs = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
+    theirs = theirs.to(site.model.dtype)
     expected, found = theirs.state_dict(), site.model.state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
