@@ -37,6 +37,8 @@ LATENTS = "latents"
 """Folder of what people may look at, a file for each cell."""
 _NO_VERDICT = frozenset({"second_judge", "second_judge_url", "second_share", "policy"})
 _POLICY_OF_VERDICT = frozenset(f"policy.{name}" for name in ("suites", "baselines", "seeds", "random_seeds"))
+_AS_BEFORE = {"arithmetic": "auto", "activation_precision": "bfloat16"}
+"""Settings that came later, at what was done before there was a choice: checks and plans of then keep their hashes."""
 RULE_VERSION = 3
 """Raised when a change of `results/` or of which arms are nulls can change a verdict."""
 PACKAGES = (
@@ -120,6 +122,7 @@ def identity(settings: Settings) -> dict[str, Any]:
     rule = {"alpha": ALPHA, "l0_tolerance": L0_TOLERANCE, "version": RULE_VERSION, "margins": margins}
     # A second judge enters no score: a check that is given one goes on with the answers that it has.
     shown = {name: value for name, value in settings.model_dump(mode="json").items() if name not in _NO_VERDICT}
+    shown = {name: value for name, value in shown.items() if (name, value) not in _AS_BEFORE.items()}
     # What follows from a verdict is no part of it, and a policy that asks for nothing is none.
     shown |= {name: value for name, value in flat_policy(settings.policy).items() if name in _POLICY_OF_VERDICT}
     # A value that was given wins over what an SAE says of itself, the same value by default does not.
