@@ -17,7 +17,7 @@ from .record import SEVERAL, RunRecord, load_record, load_several, rows_of
 if TYPE_CHECKING:
     from .config import Settings
 
-COMMON = ("hook_name", "context_size", "prepend_bos", "seed")
+COMMON = ("hook_name", "context_size", "prepend_bos", "seed", "arithmetic", "activation_precision")
 """Settings that decide the items of every suite at a site of a language model."""
 
 BY_SUITE: Mapping[str, tuple[str, ...]] = {
@@ -227,7 +227,7 @@ def _refuse_site(pair: Pair, names: tuple[str, str], which: str) -> None:
     models = [manifest.settings.get("model") for manifest in (mine, other)]
     if None not in models and models[0] != models[1]:
         raise _different(f"{which}{_both('model', models[0], names[0], models[1], names[1])}")
-    what = "sha256 of site (language model, tokenizer and hook)"
+    what = "sha256 of site (language model, its arithmetic, tokenizer and hook)"
     raise _different(f"{which}{_both(what, sites[0], names[0], sites[1], names[1])}")
 
 

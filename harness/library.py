@@ -96,29 +96,32 @@ def _site(record: RunRecord, device: str) -> Site:
     from ..suites.language_model import load_site
 
     settings: dict[str, Any] = dict(record.manifest.settings)
-    site = load_site(
-        _model_name(record),
-        hook_name=settings["hook_name"],
-        context_size=settings["context_size"],
-        prepend_bos=settings.get("prepend_bos", True),
-        cache=cache_folder(),
-        device=device,
-        arithmetic=settings.get("arithmetic", "auto"),
-    )
-    site = dataclasses.replace(site, precision=settings.get("activation_precision", site.precision))
-    return _as_recorded(site, record)
+    # What `auto` was depends on the CPU of the check, and older records do not say that it was `auto`.
+    asked = settings.get("arithmetic", "auto")
+    for arithmetic in (asked, "bfloat16", "float32") if asked == "auto" else (asked,):
+        site = load_site(
+            _model_name(record),
+            hook_name=settings["hook_name"],
+            context_size=settings["context_size"],
+            prepend_bos=settings.get("prepend_bos", True),
+            cache=cache_folder(),
+            device=device,
+            arithmetic=arithmetic,
+        )
+        site = dataclasses.replace(site, precision=settings.get("activation_precision", site.precision))
+        if (found := _as_recorded(site, record)) is not None:
+            return found
+    same = "the weights, the tokenizer, the device, the arithmetic and the versions of torch, transformers and nnsight"
+    raise ValueError(f"language model {_model_name(record)!r} is not the one of the check: {same} have to be the same")
 
 
-def _as_recorded(site: Site, record: RunRecord) -> Site:
-    """The site with the fingerprint of the check; whether activations were centred is told by that alone."""
+def _as_recorded(site: Site, record: RunRecord) -> Site | None:
+    """The site if it is that of the check; whether activations were centred is told by the fingerprint alone."""
     wanted = record.manifest.hashes.get("site")
     if wanted is None or site.fingerprint == wanted:
         return site
     try:
         centred = dataclasses.replace(site, centre=True)
-        if centred.fingerprint == wanted:
-            return centred
+        return centred if centred.fingerprint == wanted else None
     except ValueError:  # not on the residual stream, so it was not
-        pass
-    same = "the weights, the tokenizer, the device, the arithmetic and the versions of torch, transformers and nnsight"
-    raise ValueError(f"language model {_model_name(record)!r} is not the one of the check: {same} have to be the same")
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -170,16 +170,19 @@ class ActivationSet:
         drawn = (capacity // 2) // batch_size * batch_size
         buffer = np.empty((capacity, self.d_in), dtype=STORED[self.precision].read)
         free = np.arange(capacity)
+        self._read_into(buffer, spans.of(capacity))
         with ThreadPoolExecutor(1, "shards") as reader:
-            # What comes next is drawn here and only read there, so that the order owes nothing to the threads.
-            ahead = reader.submit(self._rows_of, spans.of(capacity))
+            ahead: Future[np.ndarray] | None = None
             for number in range(n_batches):
                 offset = number * batch_size % drawn
                 if offset == 0:
-                    buffer[free] = ahead.result()
-                    free = rng.permutation(capacity)[:drawn]
-                    if number + drawn // batch_size < n_batches:
-                        ahead = reader.submit(self._rows_of, spans.of(drawn))
+                    if number:
+                        buffer[free] = ahead.result() if ahead else self._rows_of(spans.of(drawn))
+                    free, ahead = rng.permutation(capacity)[:drawn], None
+                elif ahead is None and (number * batch_size - offset + drawn) < n_batches * batch_size:
+                    # Not before a second batch is asked for: who takes one waits for no more. What comes next is
+                    # drawn here and only read there, so that the order owes nothing to the threads.
+                    ahead = reader.submit(self._rows_of, spans.of(drawn))
                 yield as_float(buffer[free[offset : offset + batch_size]])
 
     def kept_mask(self, documents: Sequence[int], n_positions: int) -> Bool[torch.Tensor, "batch pos"]:
@@ -249,11 +252,14 @@ class ActivationSet:
     def _rows_of(self, spans: Sequence[tuple[int, int, int]]) -> np.ndarray:
         """Rows of several spans, one behind the other."""
         found = np.empty((sum(stop - start for _, start, stop in spans), self.d_in), STORED[self.precision].read)
+        self._read_into(found, spans)
+        return found
+
+    def _read_into(self, rows: np.ndarray, spans: Sequence[tuple[int, int, int]]) -> None:
         place = 0
         for number, start, stop in spans:
-            found[place : place + stop - start] = self._rows(self.shards[number], start, stop)
+            rows[place : place + stop - start] = self._rows(self.shards[number], start, stop)
             place += stop - start
-        return found
 
 
 class _Spans:

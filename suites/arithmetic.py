@@ -14,16 +14,19 @@ Arithmetic = Literal["auto", "bfloat16", "float16", "float32"]
 would have to emulate it."""
 
 
-def computing_in(model: PreTrainedModel, arithmetic: Arithmetic, device: str) -> PreTrainedModel:
-    """The model, its weights in another type where that is asked for.
+def loaded_as(arithmetic: Arithmetic) -> torch.dtype | Literal["auto"]:
+    """The `dtype` for `from_pretrained`, which keeps in float32 what has to be: rotary frequencies, some norms."""
+    return "auto" if arithmetic == "auto" else getattr(torch, arithmetic)
+
+
+def not_emulated(model: PreTrainedModel, arithmetic: Arithmetic, device: str) -> PreTrainedModel:
+    """The model, in float32 where its own bfloat16 would be emulated and nobody asked for that.
 
     Args:
         model: As it was loaded.
-        arithmetic: What is wanted.
+        arithmetic: What was asked for.
         device: Where it will run.
     """
-    if arithmetic != "auto":
-        return model.to(getattr(torch, arithmetic))
     emulated = torch.device(device).type == "cpu" and not has_bfloat16_units()
     # Exact: every bfloat16 is a float32.
-    return model.float() if emulated and model.dtype == torch.bfloat16 else model
+    return model.float() if arithmetic == "auto" and emulated and model.dtype == torch.bfloat16 else model

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ._malloc import keep_big_buffers
-from .arithmetic import Arithmetic, computing_in
+from .arithmetic import Arithmetic, loaded_as, not_emulated
 from .hooks import decoder_layers, is_on_stream
 from .hub_errors import hub_reason
 from .site import Site
@@ -76,9 +76,9 @@ def load_site(
         site = _packaged(cache, hook_name, context_size, device, batch_size, arithmetic)
         return site if prepend_bos else dataclasses.replace(site, bos_token_id=None)
     keep_big_buffers()
-    model, tokenizer = _load(model_name)
+    model, tokenizer = _load(model_name, arithmetic)
     return Site(
-        model=computing_in(model, arithmetic, device).to(device),  # pyright: ignore[reportArgumentType]  (a decorator hides its signature)
+        model=not_emulated(model, arithmetic, device).to(device),  # pyright: ignore[reportArgumentType]  (a decorator hides its signature)
         tokenizer=tokenizer,
         hook_name=hook_name,
         context_size=context_size,
@@ -134,12 +134,12 @@ def _packaged(
         raise ValueError(f"model {PACKAGED!r}: {error}") from None
 
 
-def _load(model_name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load(model_name: str, arithmetic: Arithmetic) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     where = _where(model_name)
     try:
         with _no_progress_bars(), _no_conversion_service():
             model = AutoModelForCausalLM.from_pretrained(
-                where, use_safetensors=True, trust_remote_code=False, dtype="auto"
+                where, use_safetensors=True, trust_remote_code=False, dtype=loaded_as(arithmetic)
             )
             tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except Exception as error:  # transformers raises of every kind: what is in a folder is what a stranger put there

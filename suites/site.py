@@ -87,11 +87,18 @@ class Site:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Hash of the language model's weights alone, the same on every machine: 64 hexadecimal digits."""
+        """Hash of the language model's weights alone, the same on every machine: 64 hexadecimal digits.
+
+        Weights in float32 that are all bfloat16 numbers are hashed as such: `arithmetic` does not show in it.
+        """
         digest = hashlib.sha256()
-        for name, weight in sorted(self.model.state_dict().items()):
+        weights = {name: weight.detach().cpu() for name, weight in self.model.state_dict().items()}
+        rounded = {name: weight.bfloat16() for name, weight in weights.items() if weight.dtype == torch.float32}
+        if all(name in rounded and torch.equal(weight, rounded[name].float()) for name, weight in weights.items()):
+            weights = rounded
+        for name, weight in sorted(weights.items()):
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)};".encode())
-            digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            digest.update(weight.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:

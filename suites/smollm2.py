@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 from transformers.utils import logging
 
 from ._malloc import keep_big_buffers
-from .arithmetic import Arithmetic, computing_in
+from .arithmetic import Arithmetic, loaded_as, not_emulated
 from .gguf_llama import convert_llama_gguf
 from .site import Site
 
@@ -56,10 +55,10 @@ def demo_site(
     keep_big_buffers()
     with _no_progress_bars():
         folder = converted_model(cache)
-        model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
+        model = LlamaForCausalLM.from_pretrained(folder, dtype=loaded_as(arithmetic), local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return Site(
-        model=computing_in(model, arithmetic, device).to(device),  # pyright: ignore[reportArgumentType]  (a decorator hides its signature)
+        model=not_emulated(model, arithmetic, device).to(device),  # pyright: ignore[reportArgumentType]  (a decorator hides its signature)
         tokenizer=tokenizer,
         hook_name=hook_name,
         context_size=context_size,

@@ -87,7 +87,7 @@ def test_an_sae_that_was_made_otherwise_is_compared_item_by_item(finished, run, 
         ("settings", {"held_out_documents": 999}, ("held_out_documents is", "999")),
         ("settings", {"hook_name": "blocks.2.hook_resid_post"}, ("hook_name is", "blocks.2.hook_resid_post")),
         ("hashes", {"texts__held_out": "0" * 64}, ("sha256 of texts/held_out", "'000000000000…'")),
-        ("hashes", {"site": "0" * 64}, ("language model, tokenizer and hook", "'000000000000…'")),
+        ("hashes", {"site": "0" * 64}, ("language model, its arithmetic, tokenizer and hook", "'000000000000…'")),
     ],
 )
 def test_other_data_are_refused_by_name_with_both_values(finished, altered, part, change, named):

@@ -9,11 +9,11 @@ from hub_contents import save_gpt2
 from loopback_hub import TOKEN, Fault, loopback_hub
 from tiny_site import tiny_model, tiny_tokenizer
 from transformer_lens import HookedTransformer
-from transformers import AutoTokenizer, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 from zoo import ARCHITECTURES, random_model
 
 from sae_sanity.baselines.cpu import has_bfloat16_units
-from sae_sanity.suites.arithmetic import computing_in
+from sae_sanity.suites.arithmetic import loaded_as, not_emulated
 from sae_sanity.suites.language_model import PACKAGED, hub_name, load_site, wants_centring
 from sae_sanity.suites.site import Site
 
@@ -104,19 +104,33 @@ def test_weights_keep_the_dtype_of_their_files(load, tmp_path):
         ("float16", True, "cpu", torch.float16),
     ],
 )
-def test_bfloat16_is_not_emulated_unless_it_is_asked_for(monkeypatch, arithmetic, units, device, expected):
+def test_bfloat16_is_not_emulated_unless_it_is_asked_for(tmp_path, monkeypatch, arithmetic, units, device, expected):
     monkeypatch.setattr("sae_sanity.suites.arithmetic.has_bfloat16_units", lambda: units)
-    model = tiny_model().bfloat16()
-    weights = {name: weight.float() for name, weight in model.state_dict().items()}
-    found = computing_in(model, arithmetic, device)
+    tiny_model().bfloat16().save_pretrained(tmp_path)
+    wanted = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=expected)
+    found = not_emulated(
+        AutoModelForCausalLM.from_pretrained(tmp_path, dtype=loaded_as(arithmetic)), arithmetic, device
+    )
     assert found.dtype == expected
-    assert arithmetic != "auto" or all(torch.equal(w.float(), weights[n]) for n, w in found.state_dict().items())
+    tensors = {**dict(wanted.named_parameters()), **dict(wanted.named_buffers())}  # rotary frequencies are buffers
+    assert all(torch.equal(each, tensors[name]) for name, each in (*found.named_parameters(), *found.named_buffers()))
+    assert {each.dtype for each in found.buffers()} == {torch.float32}
+
+
+def test_the_hash_of_weights_does_not_tell_the_arithmetic_and_the_fingerprint_does(load, tmp_path):
+    folder = save_gpt2(tmp_path / "model")
+    exact = load(folder).weights_sha256
+    GPT2LMHeadModel.from_pretrained(folder).bfloat16().save_pretrained(folder)
+    rounded, same = (load(folder, arithmetic=each) for each in ("bfloat16", "float32"))
+    assert same.model.dtype == torch.float32
+    assert rounded.weights_sha256 == same.weights_sha256 != exact
+    assert rounded.fingerprint != same.fingerprint
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_other_types_stay_what_their_files_say(monkeypatch, dtype):
     monkeypatch.setattr("sae_sanity.suites.arithmetic.has_bfloat16_units", lambda: False)
-    assert computing_in(tiny_model().to(dtype), "auto", "cpu").dtype == dtype
+    assert not_emulated(tiny_model().to(dtype), "auto", "cpu").dtype == dtype
 
 
 # BOS
