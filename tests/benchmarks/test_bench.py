@@ -25,7 +25,7 @@ from figures import emit, read
 from table import BEGIN, END, lines, write_table
 
 from sae_sanity.results.design import ArmFacts
-from sae_sanity.suites.activations import ActivationSet
+from sae_sanity.suites.activations import ActivationSet, Shard
 
 ROOT = Path(__file__).parents[2]
 FAKE = """
@@ -490,7 +490,7 @@ class Counted(ActivationSet):
 @pytest.fixture
 def counted(monkeypatch):
     monkeypatch.setattr(Counted, "read", 0)
-    return Counted(Path(), "", 1, 0, 0.0, (None,))
+    return Counted(Path(), "", 1, 0, 0.0, (Shard(0, 0, 0, 0, 0, 0, 0.0, ""),))
 
 
 @pytest.mark.parametrize("n_batches", [1, 16, 17, 28, 32, 33, 48, 119])
