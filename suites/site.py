@@ -92,13 +92,12 @@ class Site:
         Weights in float32 that are all bfloat16 numbers are hashed as such: `arithmetic` does not show in it.
         """
         digest = hashlib.sha256()
-        weights = {name: weight.detach().cpu() for name, weight in self.model.state_dict().items()}
-        rounded = {name: weight.bfloat16() for name, weight in weights.items() if weight.dtype == torch.float32}
-        if all(name in rounded and torch.equal(weight, rounded[name].float()) for name, weight in weights.items()):
-            weights = rounded
-        for name, weight in sorted(weights.items()):
+        weights = self.model.state_dict()
+        rounded = all(w.dtype == torch.float32 and torch.equal(w, w.bfloat16().float()) for w in weights.values())
+        for name, found in sorted(weights.items()):
+            weight = found.bfloat16() if rounded else found  # one at a time: a copy of all may not fit
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)};".encode())
-            digest.update(weight.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
