@@ -173,7 +173,7 @@ def profile(name: str, seed: int = 0) -> Profile:
     if name == "release":
         sizes, shares, flips = (4, 14, 53, 198, 1024), (0.05, 0.2, 0.8, 0.95), (0.1, 0.3, 0.5)
     elif name == "demo":
-        sizes, shares, flips = (14, 143), (0.1, 0.9), (0.3,)
+        sizes, shares, flips = (14, 143), (0.1,), (0.3,)
     else:
         sizes, shares, flips = (14,), (0.2,), (0.3,)
     levels = _conditions(standard=(0,), scarcity=sizes, imbalance=shares, noise=flips)

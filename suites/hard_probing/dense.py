@@ -114,19 +114,35 @@ class DenseShots:
         return ShotStore(acts[0].folder / "shots"), key_of(ingredients)
 
 
-def clean_copy(problem: Problem, labels: np.ndarray) -> Problem:
-    """The problem with all clean, balanced training rows that are not tested on, in a random order.
+def clean_copies(problem: Problem, labels: np.ndarray) -> tuple[Problem, ...]:
+    """The problem with all clean, balanced training rows of the tested table that are not tested on, in random order.
+
+    Where more than half of the table is tested on (sae-probes tests scarcity on every row that does not train, and a
+    shift on a whole table) few rows or none are left. There the test rows are halved within the classes, and each half
+    is tested by what trains on all others: two problems, whose mean says what clean data in number would reach.
 
     Args:
-        problem: Whose test rows stay.
-        labels: Of its table, as they are in the wheel.
+        problem: Whose test rows are tested on.
+        labels: Of the table that it tests on, as they are in the wheel.
     """
+    rng = np.random.default_rng(problem.seed)
+    labels = 1 - labels if (labels[problem.test] != problem.y_test).all() else labels  # a shift may ask the opposite
+    parts = _halves(problem.y_test, rng) if 2 * len(problem.test) > len(labels) else (np.arange(len(problem.test)),)
+    return tuple(_clean(problem, labels, part, rng) for part in parts)
+
+
+def _halves(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    of_class = [rng.permutation(np.flatnonzero(y == label)) for label in (0, 1)]
+    first, second = ([rows[half::2] for rows in of_class] for half in (0, 1))
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _clean(problem: Problem, labels: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> Problem:
     free = np.ones(len(labels), dtype=bool)
-    if problem.test_table == problem.table:
-        free[problem.test] = False
+    free[problem.test[part]] = False
     classes = [np.flatnonzero(free & (labels == label)) for label in (0, 1)]
     each = min(MAX_CLEAN // 2, *map(len, classes))
-    rng = np.random.default_rng(problem.seed)
     # Shuffled, because sae-probes validates on the last rows.
     train = rng.permutation(np.concatenate([rng.choice(rows, each, replace=False) for rows in classes]))
-    return replace(problem, train=train, y_train=labels[train])
+    trained = replace(problem, table=problem.test_table, train=train, y_train=labels[train])
+    return replace(trained, test=problem.test[part], y_test=problem.y_test[part])

@@ -8,14 +8,12 @@ noise would find a win (`tests/suites/hard_probing/test_quiver.py` shows it).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .arrows import Shot
+from .arrows import Shot
 
 
 @dataclass(frozen=True)
@@ -73,3 +71,8 @@ def worth(baselines: Mapping[str, Shot], added: Mapping[str, Shot]) -> Worth:
 def of_one(baselines: Mapping[str, Shot], shot: Shot) -> float:
     """Gain of an arrow that is taken whatever validation says: a bound, not a method."""
     return float(shot.test_auc - baselines[choose(baselines)].test_auc)
+
+
+def mean(shots: Sequence[Shot]) -> Shot:
+    """One shot for the parts of one test set, by their means."""
+    return Shot(*np.mean([(shot.validation_auc, shot.test_auc) for shot in shots], axis=0).tolist())

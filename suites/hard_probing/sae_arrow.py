@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
-from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 
 from ..probe_data import quietly_import
 from .arrows import Missed, Shot, calm, fitted, why_not
+from .quiver import choose
 
 KS = (16, 128)
 """Numbers of latents that a probe may read, as in arXiv 2502.16681."""
 
+FEWEST_FOLDED = 4
+"""Training rows from which on sae-probes cross-validates."""
 CS = np.logspace(5, -5, 10)
 """Inverse strengths of the penalty that `find_best_reg` tries, in its order."""
 
@@ -68,19 +71,41 @@ def shoot_sae(
     if k < 1:
         msg = f"k must be at least 1 and is {k}"
         raise ValueError(msg)
-    if reason := why_not(x_train, y_train, x_test, y_test, seed):
+    if reason := _why_not(x_train, y_train, x_test, y_test, seed, k):
         return Missed(reason)
-    if (live := live_latents(x_train)) < k:
-        return Missed(f"k = {k} is above the {live} latents that fire on the training documents")
-    best = ranked(x_train, y_train)[:k]
-    library: Any = quietly_import("sae_probes.utils_training")
-    parts = (x_train[:, best], y_train, x_test[:, best], y_test)
-    found = fitted(library.find_best_reg, *parts, seed=seed, penalty=penalty, parallel=False)
-    if isinstance(found, Missed):
-        return found
-    if validation == "published" or len(y_train) <= 3:  # sae-probes has no folds there
-        return Shot(found.metrics.val_auc, found.metrics.test_auc)
-    return Shot(_reselected(x_train, y_train, seed, k, found.classifier), found.metrics.test_auc)
+    if validation == "published" or len(y_train) < FEWEST_FOLDED:
+        return _published(x_train, y_train, x_test, y_test, seed, k, penalty)
+    return _tested(_reselected(x_train, y_train, seed, k, penalty), x_train, y_train, x_test, y_test, seed, k, penalty)
+
+
+def shoot_best(
+    x_train: Float[np.ndarray, "train d_sae"],
+    y_train: Int[np.ndarray, " train"],
+    x_test: Float[np.ndarray, "test d_sae"],
+    y_test: Int[np.ndarray, " test"],
+    seed: int,
+    ks: Sequence[int],
+) -> tuple[Shot | Missed, ...]:
+    """As `shoot_sae` for each k, but tested only where validation is best: no other arrow can be chosen.
+
+    A test takes about as long as a validation, for sae-probes searches the strength of the penalty again.
+
+    Returns:
+        One shot for each k, its test AUC NaN where it was not needed. With three rows or fewer all are tested.
+    """
+    parts = (x_train, y_train, x_test, y_test, seed)
+    if len(y_train) < FEWEST_FOLDED:
+        return tuple(shoot_sae(*parts, k) for k in ks)
+    found: dict[int, Shot | Missed] = {}
+    for k in ks:
+        reason = _why_not(*parts, k)
+        found[k] = Missed(reason) if reason else Shot(_reselected(x_train, y_train, seed, k, PENALTY), np.nan)
+    while untested := {str(k): shot for k, shot in found.items() if isinstance(shot, Shot)}:
+        best = int(choose(untested))
+        found[best] = _tested(untested[str(best)].validation_auc, *parts, best, PENALTY)
+        if isinstance(found[best], Shot):
+            break
+    return tuple(found[k] for k in ks)
 
 
 @dataclass(frozen=True)
@@ -133,9 +158,9 @@ class SaeAim:
         return digest.hexdigest()
 
     def shoot(self) -> tuple[Shot | Missed, ...]:
-        """Shoot one arrow for each k."""
+        """Shoot one arrow for each k; only the one that validates best has a test AUC (`shoot_best`)."""
         parts = self._wide(self.x_train), self.y_train, self._wide(self.x_test), self.y_test
-        return tuple(shoot_sae(*parts, self.seed, k) for k in self.ks)
+        return shoot_best(*parts, self.seed, self.ks)
 
     def _wide(self, kept: np.ndarray) -> np.ndarray:
         wide = np.zeros((len(kept), self.width), dtype=kept.dtype)
@@ -143,28 +168,56 @@ class SaeAim:
         return wide
 
 
-def _reselected(x: np.ndarray, y: np.ndarray, seed: int, k: int, like: Any) -> float:  # noqa: ANN401  # sklearn's
+def _why_not(
+    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, seed: int, k: int
+) -> str:
+    if reason := why_not(x_train, y_train, x_test, y_test, seed):
+        return reason
+    live = live_latents(x_train)
+    return f"k = {k} is above the {live} latents that fire on the training documents" if live < k else ""
+
+
+def _published(
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    seed: int,
+    k: int,
+    penalty: Penalty,
+) -> Shot | Missed:
+    """Both AUCs as sae-probes has them."""
+    best = ranked(x_train, y_train)[:k]
+    library: Any = quietly_import("sae_probes.utils_training")
+    parts = (x_train[:, best], y_train, x_test[:, best], y_test)
+    found = fitted(library.find_best_reg, *parts, seed=seed, penalty=penalty, parallel=False)
+    return found if isinstance(found, Missed) else Shot(found.metrics.val_auc, found.metrics.test_auc)
+
+
+def _tested(validation_auc: float, *parts: Any) -> Shot | Missed:  # noqa: ANN401  # those of `_published`
+    found = _published(*parts)
+    return found if isinstance(found, Missed) else replace(found, validation_auc=validation_auc)
+
+
+def _reselected(x: np.ndarray, y: np.ndarray, seed: int, k: int, penalty: Penalty) -> float:
     """Best over `CS` of the mean AUC over sae-probes' folds, latents selected on the training rows of each."""
     library: Any = quietly_import("sae_probes.utils_training")
     with calm():
         folds = library.get_splits(library.get_cv(x, seed=seed), x, y)
-        return float(np.mean([_fold(x, y, np.asarray(a), np.asarray(b), k, like) for a, b in folds], axis=0).max())
+        each = [_fold(x, y, np.asarray(a), np.asarray(b), seed, k, penalty) for a, b in folds]
+    return float(np.mean(each, axis=0).max())
 
 
 def _fold(
-    x: np.ndarray,
-    y: np.ndarray,
-    train: np.ndarray,
-    held_out: np.ndarray,
-    k: int,
-    like: Any,  # noqa: ANN401
+    x: np.ndarray, y: np.ndarray, train: np.ndarray, held_out: np.ndarray, seed: int, k: int, penalty: Penalty
 ) -> Float[np.ndarray, " C"]:
     if len(np.unique(y[train])) < 2:
         return np.full(len(CS), 0.5)  # as find_best_reg has it
     best = ranked(x[train], y[train])[:k]
     # sklearn computes in the precision that it is given; `fitted` hands it tensors, which it takes for float64.
     of, at = (x[np.ix_(rows, best)].astype(np.float64) for rows in (train, held_out))
-    model: Any = clone(like)
+    options: Any = {"penalty": "l1", "solver": "saga"} if penalty == "l1" else {}
+    model: Any = LogisticRegression(random_state=seed, max_iter=1000, **options)  # that of find_best_reg
     scores = [model.set_params(C=C).fit(of, y[train]).predict_proba(at)[:, 1] for C in CS]
     return auc(y[held_out], np.stack(scores))
 

@@ -18,10 +18,10 @@ from ..probe_data import WITH_BAD_EXAMPLES, Sampling, membership, profile_datase
 from . import quality
 from .arrows import ARROWS, Kept, Missed, Shot
 from .conditions import REGIMES, Profile, profile
-from .dense import ATTENTION, DenseShots, clean_copy, hits, libraries, problem_sha256, shoot_many
+from .dense import ATTENTION, DenseShots, clean_copies, hits, libraries, problem_sha256, shoot_many
 from .features import Features, How, as_is
 from .problems import Problem, Skipped, labelled, problems, prompts
-from .quiver import choose
+from .quiver import choose, mean
 from .rows import METRIC, MULTI_TOKEN, bound_rows, item_of, missed_skips, multi_token_rows, quiver_rows, sae_rows
 from .sae_arrow import CS, KS, PENALTY, VALIDATION, SaeAim
 from .shots import CODE_VERSION
@@ -50,8 +50,9 @@ class HardProbing:
 
     References: `dense_quiver` (chance) is the quiver alone, whose gain is 0, so that an SAE which adds nothing is not
     off the floor; `clean_probe` (ceiling) is what validation chooses of the same dense probes trained on all clean,
-    balanced data of the dataset that are not tested on; `shuffled_labels` (shown) is the SAE's arrows on raw
-    coordinates with the training labels permuted, whose gain is below 0 where validation takes one.
+    balanced data of the tested table that are not tested on, in two halves where few are left (`clean_copies`);
+    `shuffled_labels` (shown) is the SAE's arrows on raw coordinates with the training labels permuted, whose gain is
+    below 0 where validation takes one.
 
     Beside it, without a verdict: the gain where the quiver holds an attention-pooled probe on all tokens and the SAE
     its max-pooled latents too (`gain_multi_token`, standard regime), and how well the top latent finds planted label
@@ -77,7 +78,7 @@ class HardProbing:
         *(MULTI_TOKEN, "sae_auc", "chosen", "precision_at_n", "spurious_at_n"),
     )
     metrics: tuple[str, ...] = (metric, *exploratory, "missed")
-    version = 2
+    version = 3
 
     def __init__(
         self,
@@ -242,11 +243,16 @@ class HardProbing:
 
     def _with_clean_probe(self, site: Site) -> list[Row]:
         quivers = self._quivers(site)
-        clean = [clean_copy(problem, self._labels(problem.table)) for problem, _ in quivers]
-        shots = self._dense.shots(site, clean, self.probed.arrows)
-        self._missed += [skip for (p, _), each in zip(quivers, shots, strict=True) for skip in missed_skips(p, each)]
-        pairs = [(p, quiver, hits(each)) for (p, quiver), each in zip(quivers, shots, strict=True) if hits(each)]
-        return [row for p, quiver, found in pairs for row in bound_rows(p, quiver, found[choose(found)])]
+        copies = [clean_copies(problem, self._labels(problem.test_table)) for problem, _ in quivers]
+        shots = iter(self._dense.shots(site, [copy for each in copies for copy in each], self.probed.arrows))
+        rows: list[Row] = []
+        for (problem, quiver), each in zip(quivers, copies, strict=True):
+            tried = [next(shots) for _ in each]
+            self._missed += [skip for arrows in tried for skip in missed_skips(problem, arrows)]
+            chosen = [found[choose(found)] for arrows in tried if (found := hits(arrows))]
+            if len(chosen) == len(each):
+                rows += bound_rows(problem, quiver, mean(chosen))
+        return rows
 
     def _found(self, site: Site, encode: Encode, fit: quality.Fit) -> list[Row]:
         """Precision at finding planted label errors, and what a spurious cue speaks against, by table and seed."""

@@ -9,10 +9,13 @@ import torch
 from sae_lens import TopKSAE, TopKSAEConfig
 from sklearn.metrics import roc_auc_score
 
+from sae_sanity.suites.hard_probing import sae_arrow
 from sae_sanity.suites.hard_probing.arrows import Missed, Shot, shoot
 from sae_sanity.suites.hard_probing.conditions import Condition
+from sae_sanity.suites.hard_probing.dense import hits
 from sae_sanity.suites.hard_probing.problems import problems
-from sae_sanity.suites.hard_probing.sae_arrow import SaeAim, auc, live_latents, shoot_sae
+from sae_sanity.suites.hard_probing.quiver import choose
+from sae_sanity.suites.hard_probing.sae_arrow import SaeAim, auc, live_latents, shoot_best, shoot_sae
 from sae_sanity.suites.probe_data import Sampling, quietly_import
 
 DATASET, D_IN, D_SAE = "41_truthqa_tf", 16, 160
@@ -122,6 +125,36 @@ def test_validation_never_sees_the_test_rows(n):
     assert other.test_auc == pytest.approx(1 - first.test_auc)
 
 
+# tested only where validation is best
+
+
+@pytest.mark.parametrize("n", [3, 14, 130])
+def test_what_can_be_chosen_is_what_it_would_be_with_every_arrow_tested(n):
+    for seed in range(2):
+        x, y, x_test, y_test = noise(n=n, n_test=60, seed=seed)
+        x[:, seed] += y
+        every = {str(k): shoot_sae(x, y, x_test, y_test, 42, k) for k in (400, 2, 600, 16)}
+        found = dict(zip(every, shoot_best(x, y, x_test, y_test, 42, (400, 2, 600, 16)), strict=True))
+        best = choose(hits(every))
+        assert (choose(hits(found)), found[best], found["600"]) == (best, every[best], every["600"])
+        assert [s.validation_auc for s in hits(found).values()] == [s.validation_auc for s in hits(every).values()]
+        tested = [name for name, shot in hits(found).items() if np.isfinite(shot.test_auc)]
+        assert tested == ([best] if n > 3 else list(hits(every)))
+
+
+def test_an_arrow_that_validates_best_and_cannot_be_tested_is_not_in_the_quiver(monkeypatch):
+    tried = []
+
+    def cannot(*parts):
+        tried.append(parts[5])
+        return Missed("no") if len(tried) == 1 else Shot(0.5, 0.6)
+
+    monkeypatch.setattr(sae_arrow, "_published", cannot)
+    found = dict(zip((4, 16), shoot_best(*noise(n_test=60), 42, (4, 16)), strict=True))
+    assert found[tried[0]] == Missed("no")
+    assert found[tried[1]].test_auc == 0.6
+
+
 # the k latents, and when there are none
 
 
@@ -161,7 +194,7 @@ def test_columns_that_are_left_out_change_no_digit_and_are_not_sent(n):
     assert aim.x_train.shape[1] == live_latents(x) < 490
     assert x_test[:, (x == 0).all(axis=0)].any()
     shots = tuple(shoot_sae(x, y, x_test, y_test, 42, k) for k in (30, 499))
-    assert aim.shoot() == shots
+    assert aim.shoot() == shots  # the one that is not missed is tested
     assert [type(shot) for shot in shots] == [Shot, Missed]
 
 

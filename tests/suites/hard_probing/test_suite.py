@@ -26,8 +26,8 @@ from sae_sanity.results.scores import COLUMNS
 from sae_sanity.results.stats import arm_scores
 from sae_sanity.suites.hard_probing.arrows import ARROWS, Missed, shoot_all
 from sae_sanity.suites.hard_probing.conditions import REGIMES, Condition, Profile, profile
-from sae_sanity.suites.hard_probing.dense import clean_copy
-from sae_sanity.suites.hard_probing.problems import labelled
+from sae_sanity.suites.hard_probing.dense import clean_copies
+from sae_sanity.suites.hard_probing.problems import labelled, problems
 from sae_sanity.suites.hard_probing.quality import Search, against_cue, top_latent
 from sae_sanity.suites.hard_probing.quiver import choose
 from sae_sanity.suites.hard_probing.rows import item_of
@@ -237,19 +237,40 @@ def test_a_planted_latent_gains_and_shuffled_labels_do_not(tmp_path):
 
 def test_the_ceiling_is_above_the_quiver_where_labels_are_few_or_wrong(references):
     gains = by(references["clean_probe"], "quiver_gain")
-    hard = [value for item, value in gains.items() if "scarcity" in item or "noise" in item]
-    assert np.mean(hard) > 0.05
+    for regime in ("scarcity", "noise"):
+        assert np.mean([value for item, value in gains.items() if regime in item]) > 0.05, regime
 
 
 def test_the_ceiling_is_never_trained_on_a_row_that_is_tested_nor_on_a_wrong_label(suite):
+    seen = set()
     for problem in suite._problems:
-        labels = labelled(problem.table, SAMPLING).labels
-        clean = clean_copy(problem, labels)
-        assert np.array_equal(clean.y_train, labels[clean.train])
-        assert clean.y_train.mean() == 0.5
-        assert np.array_equal(clean.test, problem.test)
-        if problem.test_table == problem.table:
-            assert not set(clean.train) & set(problem.test)
+        labels = labelled(problem.test_table, SAMPLING).labels
+        right = np.full(len(labels), -1)
+        right[problem.test] = problem.y_test
+        if problem.test_table == problem.table and problem.condition.regime != "noise":
+            right[problem.train] = problem.y_train
+        copies = clean_copies(problem, labels)
+        assert sorted(np.concatenate([clean.test for clean in copies])) == sorted(problem.test)
+        for clean in copies:
+            assert clean.table == clean.test_table == problem.test_table
+            assert not set(clean.train) & set(clean.test)
+            assert clean.y_train.mean() == 0.5
+            assert np.array_equal(clean.y_test, right[clean.test])
+            known = right[clean.train] >= 0
+            assert np.array_equal(clean.y_train[known], right[clean.train][known])
+            assert len(clean.train) > 0.2 * len(labels)
+        seen.add((problem.condition.regime, len(copies)))
+    assert seen == {("standard", 1), ("scarcity", 2), ("imbalance", 1), ("noise", 1), ("shift", 2)}
+
+
+def test_a_shift_that_asks_the_opposite_is_answered_so_by_the_ceiling():
+    shift = Condition("shift", 1)
+    (problem,) = problems(["36_sciq_tf"], [shift], [0], SAMPLING)
+    labels = labelled(problem.test_table, SAMPLING).labels
+    assert np.array_equal(problem.y_test, 1 - labels[problem.test])  # a right answer is class 0 there
+    for clean in clean_copies(problem, labels):
+        assert np.array_equal(clean.y_train, 1 - labels[clean.train])
+        assert np.array_equal(clean.y_test, 1 - labels[clean.test])
 
 
 def test_references_have_the_items_of_an_sae(references, rows):
