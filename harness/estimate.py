@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from ..baselines.cpu import has_bfloat16_units
 from ..suites.hard_probing.conditions import profile
 from ..suites.probe_data import profile_datasets
 from ..suites.shard_file import bytes_of_shard
@@ -31,8 +32,9 @@ LOADING_SECONDS = 18.0
 """Loading the language model, cleaning the texts."""
 REPORT_SECONDS = 3.0
 """Statistics and the record."""
-TOKENS_PER_SECOND = 5_000
-"""Activations at layer 12 of SmolLM2-135M in bfloat16: 245,760 tokens took 47 s."""
+TOKENS_PER_SECOND, WITHOUT_UNITS = 5_000, 1_400
+"""Activations at layer 12 of SmolLM2-135M in bfloat16 (245,760 tokens took 47 s); in float32, on a CPU that has no
+units for bfloat16."""
 SECONDS_PER_MAC = 5.3e-11
 """Per token x d_in x d_sae of one SAE's optimiser step through SAELens: 120 steps of 12 SAEs took 92 s."""
 SECONDS_PER_STEP, SECONDS_PER_LATENT, SECONDS_PER_SPARSE_MAC, SECONDS_PER_ENTRY = 1.4e-3, 2e-9, 1.3e-11, 1.8e-10
@@ -206,7 +208,9 @@ def corrected(
 
 def about_of(settings: Settings) -> About:
     """What the speed of a check depends on besides its size."""
-    return About(settings.device, settings.model or settings.target, settings.architecture)
+    model = settings.model or settings.target
+    computes = "" if settings.arithmetic == "auto" else f" in {settings.arithmetic}"
+    return About(settings.device, f"{model}{computes}", settings.architecture)
 
 
 def expected(plan: Plan, d_in: int | None = None) -> Expected:
@@ -237,7 +241,7 @@ def thumb_stages(plan: Plan, clusters: Mapping[str, int], d_in: int | None = Non
         macs, saes = d * s.d_sae, len(plan.saes())
         held_out = s.held_out_documents * s.context_size
         stages["loading"] = LOADING_SECONDS
-        stages["activations"] = _tokens(s) / TOKENS_PER_SECOND
+        stages["activations"] = _tokens(s) / tokens_per_second(s)
         how = {"architecture": s.architecture, "sparse": steps_sparsely(s)}
         each = seconds_of_steps(plan.steps, s.batch_size, (d, s.d_sae), s.l0, **how)
         stages["training"] = len(plan.trained) * s.seeds * each
@@ -247,6 +251,12 @@ def thumb_stages(plan: Plan, clusters: Mapping[str, int], d_in: int | None = Non
     if SYNTHETIC in clusters:
         stages[SYNTHETIC] = thumb_worlds(of_check(s))
     return stages | {"report": REPORT_SECONDS}
+
+
+def tokens_per_second(settings: Settings) -> int:
+    """Tokens that the demo's language model reads in a second by rule of thumb."""
+    bfloat16 = settings.arithmetic == "bfloat16" or (settings.arithmetic == "auto" and has_bfloat16_units())
+    return TOKENS_PER_SECOND if bfloat16 or settings.device != "cpu" else WITHOUT_UNITS
 
 
 def seconds_of_steps(
@@ -287,13 +297,13 @@ def _seconds_of_suite(name: str, plan: Plan, clusters: Mapping[str, int], macs: 
         tokens = _probed_tokens(s, clusters[name])
         probed = profile(s.probe_conditions)
         n_problems = len(profile_datasets(s.probe_datasets)) * len(probed.conditions) * len(probed.seeds)
-        dense = 2 * n_problems * SECONDS_PER_SEARCH if "xgboost" in probed.arrows else 0.0  # on clean data too
-        reading = tokens / TOKENS_PER_SECOND + (saes + REFERENCES) * tokens * macs * SECONDS_PER_ENCODED_MAC
+        dense = n_problems * SECONDS_PER_SEARCH if "xgboost" in probed.arrows else 0.0
+        reading = tokens / tokens_per_second(s) + (saes + REFERENCES) * tokens * macs * SECONDS_PER_ENCODED_MAC
         return reading + dense + (saes + DENSE_SHARE) * n_problems * SECONDS_PER_PROBLEM
     if name == "sparse_probing":
         tokens = _probed_tokens(s, clusters[name])
         probes = clusters[name] * SECONDS_PER_PROBE * (0.5 + s.probe_prompts / 1000)
-        return tokens / TOKENS_PER_SECOND + (saes + REFERENCES) * (tokens * macs * SECONDS_PER_ENCODED_MAC + probes)
+        return tokens / tokens_per_second(s) + (saes + REFERENCES) * (tokens * macs * SECONDS_PER_ENCODED_MAC + probes)
     if name == "causal_editing":
         return seconds_of_edits(s, saes)
     asking = judge_cost(plan).tokens / LOCAL_TOKENS_PER_SECOND if name == "autointerp" and s.judge == "local" else 0.0
@@ -304,7 +314,7 @@ def reading_share(name: str, plan: Plan, clusters: Mapping[str, int]) -> float:
     """Share of a suite's time in which the language model reads texts of its own, once for all SAEs of a site."""
     if name not in READING:
         return 0.0
-    reading = _probed_tokens(plan.settings, clusters[name]) / TOKENS_PER_SECOND
+    reading = _probed_tokens(plan.settings, clusters[name]) / tokens_per_second(plan.settings)
     return reading / _seconds_of_suite(name, plan, clusters, D_IN * plan.settings.d_sae)
 
 

@@ -131,6 +131,7 @@ class Runner:
     def _arms(self) -> tuple[ArmFacts, ...]:
         """Make the arms that are missing; of several processes one does, and the others wait."""
         with self.turns.alone("waiting for another shard that makes the arms"):
+            self.turns.agree(self.subject.site.fingerprint, self.subject.site.arithmetic)
             return self.maker.make()
 
     def _measure_missing(self, cells: Sequence[Cell]) -> list[Skip]:

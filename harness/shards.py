@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from ..results.files import write_atomically
 from .errors import UsageError
 from .lock import InUseError, attempt, locked, waiting
 from .progress import Progress
@@ -89,6 +90,31 @@ class Turns:
     def own(self, items: Sequence[T]) -> list[T]:
         """The share of this process: by position, so that it is the same after a kill."""
         return list(items) if self.shard is None else self.shard.own(items)
+
+    def agree(self, site: str, arithmetic: str) -> None:
+        """Refuse to share a check with shards whose language model computes otherwise: no cell of theirs would be its.
+
+        The first shard says in the folder what it has; a whole check, which holds the folder alone, takes that away.
+
+        Args:
+            site: fingerprint of language model and hook.
+            arithmetic: type that it computes in.
+
+        Raises:
+            UsageError: where other shards have another one.
+        """
+        path, own = self.folder / ".shards-site", f"{arithmetic} {site}"
+        if self.shard is None:
+            path.unlink(missing_ok=True)
+        elif not path.exists():
+            write_atomically(path, own.encode())
+        elif (first := path.read_text(encoding="utf-8")) != own:
+            other = first.partition(" ")[0]
+            if other == arithmetic:
+                versions = "versions of torch, transformers, nnsight or the model's files differ"
+                raise UsageError(f"shard {self.shard} has another site than the other shards: {versions}")
+            what = f"the language model computes in {arithmetic}, and in {other} on the other shards"
+            raise UsageError(f"shard {self.shard}: {what}; name --set arithmetic= for all of them")
 
     @contextmanager
     def alone(self, why: str) -> Iterator[None]:

@@ -75,6 +75,11 @@ class Site:
         # Asked of the model itself, since a module path may lead to any width.
         return self.raw_activations(torch.zeros(1, 2, dtype=torch.long)).shape[-1]
 
+    @property
+    def arithmetic(self) -> str:
+        """Type that the language model computes in, by torch's name: what `arithmetic=auto` came to."""
+        return str(self.model.dtype).removeprefix("torch.")
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all that decides an activation, given the text: 64 hexadecimal digits.

@@ -21,7 +21,7 @@ from .conditions import REGIMES, Profile, profile
 from .dense import ATTENTION, DenseShots, clean_copies, hits, libraries, problem_sha256, shoot_many
 from .features import Features, How, as_is
 from .problems import Problem, Skipped, labelled, problems, prompts
-from .quiver import choose, mean
+from .quiver import mean
 from .rows import METRIC, MULTI_TOKEN, bound_rows, item_of, missed_skips, multi_token_rows, quiver_rows, sae_rows
 from .sae_arrow import CS, KS, PENALTY, VALIDATION, SaeAim
 from .shots import CODE_VERSION
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from ..site import Site
     from ..suite import SuiteContext
 
+CLEAN_ARROW = "logreg"
+"""What is trained on clean data: in `precision_at_n`, and in sparse_probing, it is the logistic regression too."""
 MAX_WORKERS = 4
 """Processes that shoot at most: each holds its libraries and the features of a few problems, some 800 MB."""
 
@@ -49,7 +51,7 @@ class HardProbing:
     (k above the live latents, NaN) is not in the quiver.
 
     References: `dense_quiver` (chance) is the quiver alone, whose gain is 0, so that an SAE which adds nothing is not
-    off the floor; `clean_probe` (ceiling) is what validation chooses of the same dense probes trained on all clean,
+    off the floor; `clean_probe` (ceiling) is sae-probes' logistic regression on raw activations, trained on all clean,
     balanced data of the tested table that are not tested on, in two halves where few are left (`clean_copies`);
     `shuffled_labels` (shown) is the SAE's arrows on raw coordinates with the training labels permuted, whose gain is
     below 0 where validation takes one.
@@ -244,14 +246,14 @@ class HardProbing:
     def _with_clean_probe(self, site: Site) -> list[Row]:
         quivers = self._quivers(site)
         copies = [clean_copies(problem, self._labels(problem.test_table)) for problem, _ in quivers]
-        shots = iter(self._dense.shots(site, [copy for each in copies for copy in each], self.probed.arrows))
+        shots = iter(self._dense.shots(site, [copy for each in copies for copy in each], [CLEAN_ARROW]))
         rows: list[Row] = []
         for (problem, quiver), each in zip(quivers, copies, strict=True):
             tried = [next(shots) for _ in each]
             self._missed += [skip for arrows in tried for skip in missed_skips(problem, arrows)]
-            chosen = [found[choose(found)] for arrows in tried if (found := hits(arrows))]
-            if len(chosen) == len(each):
-                rows += bound_rows(problem, quiver, mean(chosen))
+            hit = [shot for arrows in tried for shot in hits(arrows).values()]
+            if len(hit) == len(each):
+                rows += bound_rows(problem, quiver, mean(hit))
         return rows
 
     def _found(self, site: Site, encode: Encode, fit: quality.Fit) -> list[Row]:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -183,6 +184,31 @@ def test_two_shards_after_each_other_end_in_the_report_of_one_check(settings, fi
     assert any(stage.startswith("training") for stage in first.stages)
     assert not any(stage.startswith("training") for stage in second.stages)
     assert any(stage.startswith(f"shard 1/2: measuring {half} of {half} cells") for stage in first.stages)
+
+
+def test_shards_whose_language_models_compute_otherwise_are_refused_and_a_whole_check_starts_afresh(tmp_path):
+    one, two, whole = (Turns(tmp_path, shard, Silent()) for shard in (Shard(1, 2), Shard(0, 2), None))
+    one.agree("ab", "bfloat16")
+    one.agree("ab", "bfloat16")
+    wrong = "shard 2/2: the language model computes in float32, and in bfloat16 on the other shards; name --set"
+    with pytest.raises(UsageError, match=re.escape(wrong)):
+        two.agree("cd", "float32")
+    with pytest.raises(UsageError, match="shard 2/2 has another site than the other shards: versions of torch"):
+        two.agree("cd", "bfloat16")
+    two.agree("ab", "bfloat16")
+    whole.agree("cd", "float32")
+    two.agree("cd", "float32")
+
+
+def test_a_shard_of_another_site_neither_makes_arms_nor_measures(settings, tmp_path):
+    with pytest.raises(Unfinished, match="left to others"):
+        check.run_check(settings, tmp_path, Silent(), shard=Shard.parse("1/2"))
+    before = contents(tmp_path)
+    says = tmp_path / ".shards-site"
+    says.write_text("bfloat16 " + says.read_text().partition(" ")[2])  # as a machine of another kind would have left it
+    with pytest.raises(UsageError, match="shard 2/2: the language model computes in float32, and in bfloat16 on"):
+        check.run_check(settings, tmp_path, Silent(), shard=Shard.parse("2/2"))
+    assert contents(tmp_path) == before
 
 
 def test_the_command_line_says_that_others_are_at_work_and_the_last_one_reports(finished, capsys, tmp_path):
