@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from ..randomness import own_randomness
 from .latent import Example, Kind, Latent
 from .prompts import Decode, library
 from .survey import Corpus
@@ -179,8 +180,6 @@ def as_saebench(
 def _latent(
     windows: _Windows, pool: torch.Tensor, number: int, stratum: int, rate: float, rng: np.random.Generator
 ) -> Iterator[Latent | Missing]:
-    from ..saebench.contained import own_randomness
-
     layout = windows.layout
     if len(pool) < layout.n_random:
         yield Missing(number, stratum, rate, "all", f"the texts hold {len(pool)} windows of {layout.n_random}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..judges.judge import Question
+from ..randomness import own_randomness
 from .latent import Example, Latent
 
 if TYPE_CHECKING:
@@ -67,8 +68,6 @@ def detection_question(explanation: str, examples: Sequence[Example], *, attempt
     Raises:
         NotInstalledError: SAEBench is not there.
     """
-    from ..saebench.contained import own_randomness
-
     asker = saebench_asker(examples)
     with own_randomness(content_seed(explanation, examples)):
         messages = asker.get_scoring_prompts(explanation, in_order(examples))

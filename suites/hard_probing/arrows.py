@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from joblib import Parallel, delayed
 
 from ..probe_data import calm_fits, quietly_import
+from ..randomness import own_randomness
 
 T = TypeVar("T")
 ArrowName = Literal["logreg", "pca", "knn", "xgboost", "mlp"]
@@ -130,7 +131,8 @@ def fitted(fit: Callable[..., Any], *parts: np.ndarray, seed: int, **options: An
         return Missed(reason)
     x_train, y_train, x_test, y_test = parts
     try:
-        with calm():
+        # sae-probes' PCA draws from NumPy's global generator above 500 activations, and sae-probes does not seed that.
+        with calm(), own_randomness(seed):
             # Tensors, as sae-probes has them: sklearn computes in float64 then, and in float32 with a float32 array.
             found = fit(torch.from_numpy(x_train), y_train, torch.from_numpy(x_test), y_test, seed=seed, **options)
     except (IndexError, TypeError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any, TextIO
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from tqdm.std import tqdm
+
+from ..randomness import own_randomness
 
 
 @contextmanager
@@ -54,18 +54,3 @@ def _bars_to(file: TextIO) -> Iterator[None]:
 
     with patch.object(tqdm, "__init__", quiet):
         yield
-
-
-@contextmanager
-def own_randomness(seed: int) -> Iterator[None]:
-    """Start all global random numbers from `seed`, and let them go on outside as if nothing had happened."""
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])

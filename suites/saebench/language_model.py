@@ -19,7 +19,7 @@ from transformer_lens import HookedTransformer
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from .contained import own_randomness
+from ..randomness import own_randomness
 from .unavailable import Unavailable
 
 _GUESSED = ("llama", "gemma", "bert", "t5")

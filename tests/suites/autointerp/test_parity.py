@@ -23,8 +23,8 @@ from sae_sanity.suites.autointerp.latent import Latent
 from sae_sanity.suites.autointerp.prompts import Decoder, content_seed, detection_question, explanation_question
 from sae_sanity.suites.autointerp.scoring import mark, parse_explanation, parse_predictions, saebench_score
 from sae_sanity.suites.autointerp.survey import Corpus, collect_firings
+from sae_sanity.suites.randomness import own_randomness
 from sae_sanity.suites.saebench import LanguageModel
-from sae_sanity.suites.saebench.contained import own_randomness
 from sae_sanity.suites.saebench.language_model import hooked_model
 from sae_sanity.suites.site import Site
 from sae_sanity.suites.texts import TextSet

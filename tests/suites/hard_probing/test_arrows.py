@@ -92,6 +92,24 @@ def test_exactly_what_a_run_of_sae_probes_gives(cache, tmp_path, name, condition
     assert shot == Shot(expected["val_auc"], expected["test_auc"])
 
 
+@pytest.mark.parametrize("condition", [Condition("standard"), IMBALANCED], ids=lambda x: x.regime)
+def test_a_probe_that_draws_is_that_of_sae_probes_after_the_same_seed(tmp_path, condition):
+    """Above 500 activations its PCA draws from NumPy's global generator, which sae-probes seeds nowhere."""
+    x = np.concatenate([vectors(), np.random.default_rng(1).normal(size=(786, 600)).astype(np.float32)], axis=1)
+    (tmp_path / "model_activations_fake").mkdir()
+    torch.save(torch.from_numpy(x), tmp_path / "model_activations_fake" / f"{DATASET}_hook.pt")
+    found = []
+    for seed in (42, 7):
+        np.random.seed(seed)
+        found.append(run_of_sae_probes(tmp_path, tmp_path / str(seed), condition, "pca", seed=42))
+    assert found[0] != found[1]
+    problem = posed(condition, 42)
+    before = np.random.get_state()[1].tolist()
+    shots = [shoot("pca", x[problem.train], problem.y_train, x[problem.test], problem.y_test, 42) for _ in range(2)]
+    assert shots == [Shot(found[0]["val_auc"], found[0]["test_auc"])] * 2
+    assert np.random.get_state()[1].tolist() == before
+
+
 def test_noise_is_that_of_sae_probes_with_another_seed_too(cache, tmp_path):
     expected = run_of_sae_probes(cache, tmp_path, Condition("noise", 0.3), "logreg", seed=7)
     x, problem = vectors(), posed(Condition("noise", 0.3), 7)
