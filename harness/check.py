@@ -41,7 +41,7 @@ from .record import (
     single_report,
 )
 from .run import Runner
-from .shards import Shard, Turns, Unfinished, one_prepares
+from .shards import OtherSiteError, Shard, Turns, Unfinished, one_prepares
 from .shared_baselines import check_place
 from .subject import TARGETS, Subject, make_subject
 from .synthetic.config import of_check
@@ -355,7 +355,7 @@ def _one_of_several(several: Several, task: Task, run: Run, folder: Path) -> Sev
         _run_task(task, alone, folder / slug(name))
     except Unfinished:
         pass  # whoever is last with this SAE makes its report
-    except InUseError:
+    except (InUseError, OtherSiteError):
         raise
     except UsageError as error:
         # The others are worth no less.

@@ -18,6 +18,10 @@ from .progress import Progress
 T = TypeVar("T")
 
 
+class OtherSiteError(UsageError):
+    """The other shards of a check have another site: no SAE of it can be checked here."""
+
+
 class Unfinished(Exception):  # noqa: N818  (no error: the others go on)
     """This shard is finished and others are not: one line, and no report yet."""
 
@@ -101,7 +105,7 @@ class Turns:
             arithmetic: type that it computes in.
 
         Raises:
-            UsageError: where other shards have another one.
+            OtherSiteError: where other shards have another one.
         """
         path, own = self.folder / ".shards-site", f"{arithmetic} {site}"
         if self.shard is None:
@@ -112,9 +116,11 @@ class Turns:
             other = first.partition(" ")[0]
             if other == arithmetic:
                 versions = "versions of torch, transformers, nnsight or the model's files differ"
-                raise UsageError(f"shard {self.shard} has another site than the other shards: {versions}")
+                way_out = "run them alike, or once without --shard"
+                raise OtherSiteError(f"shard {self.shard} has another site than others had here: {versions}; {way_out}")
             what = f"the language model computes in {arithmetic}, and in {other} on the other shards"
-            raise UsageError(f"shard {self.shard}: {what}; name --set arithmetic= for all of them")
+            way_out = "name --set arithmetic= for all of them, in a new results folder"
+            raise OtherSiteError(f"shard {self.shard}: {what}; {way_out}")
 
     @contextmanager
     def alone(self, why: str) -> Iterator[None]:

@@ -13,13 +13,22 @@ import torch
 @contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
     """Start all global random numbers from `seed`, and let them go on outside as if nothing had happened."""
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    before = random.getstate()
+    with torch.random.fork_rng(), own_numpy_randomness(seed):
         random.seed(seed)
-        np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
         try:
             yield
         finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
+            random.setstate(before)
+
+
+@contextmanager
+def own_numpy_randomness(seed: int) -> Iterator[None]:
+    """The same of NumPy alone, for what never asks torch: its generators on a GPU would have to be started."""
+    before = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)

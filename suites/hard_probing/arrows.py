@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from joblib import Parallel, delayed
 
 from ..probe_data import calm_fits, quietly_import
-from ..randomness import own_randomness
+from ..randomness import own_numpy_randomness
 
 T = TypeVar("T")
 ArrowName = Literal["logreg", "pca", "knn", "xgboost", "mlp"]
@@ -30,7 +30,8 @@ class Shot:
     """Mean AUC over validation folds, training rows only: the one figure that may choose an arrow. With three training
     rows or fewer sae-probes does not cross-validate, and it is the AUC on those rows."""
     test_auc: float
-    """AUC on the test rows, of the arrow refitted on all training rows."""
+    """AUC on the test rows, of the arrow refitted on all training rows; NaN where nothing can ask for it
+    (`sae_arrow.shoot_best`)."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def fitted(fit: Callable[..., Any], *parts: np.ndarray, seed: int, **options: An
     x_train, y_train, x_test, y_test = parts
     try:
         # sae-probes' PCA draws from NumPy's global generator above 500 activations, and sae-probes does not seed that.
-        with calm(), own_randomness(seed):
+        with calm(), own_numpy_randomness(seed):
             # Tensors, as sae-probes has them: sklearn computes in float64 then, and in float32 with a float32 array.
             found = fit(torch.from_numpy(x_train), y_train, torch.from_numpy(x_test), y_test, seed=seed, **options)
     except (IndexError, TypeError, ValueError) as error:

@@ -14,7 +14,7 @@ import numpy as np
 from .arrows import Aim, Kept, Missed, Shot, shoot_all
 from .attention import Tokens, shoot_attention
 from .features import Features, as_is
-from .problems import Problem
+from .problems import Problem, Table
 from .shots import ShotStore, key_of
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class DenseShots:
         return ShotStore(acts[0].folder / "shots"), key_of(ingredients)
 
 
-def clean_copies(problem: Problem, labels: np.ndarray) -> tuple[Problem, ...]:
+def clean_copies(problem: Problem, tested: Table) -> tuple[Problem, ...]:
     """The problem with all clean, balanced training rows of the tested table that are not tested on, in random order.
 
     Where more than half of the table is tested on (sae-probes tests scarcity on every row that does not train, and a
@@ -123,12 +123,15 @@ def clean_copies(problem: Problem, labels: np.ndarray) -> tuple[Problem, ...]:
 
     Args:
         problem: Whose test rows are tested on.
-        labels: Of the table that it tests on, as they are in the wheel.
+        tested: The table that it tests on, as it is in the wheel.
     """
-    rng = np.random.default_rng(problem.seed)
+    rng, labels = np.random.default_rng(problem.seed), tested.labels
     labels = 1 - labels if (labels[problem.test] != problem.y_test).all() else labels  # a shift may ask the opposite
     parts = _halves(problem.y_test, rng) if 2 * len(problem.test) > len(labels) else (np.arange(len(problem.test)),)
-    return tuple(_clean(problem, labels, part, rng) for part in parts)
+    documents = np.asarray(tested.texts.documents, dtype=object)
+    # A prompt that stands twice, as some in shifted tables do, must not train the half that it tests.
+    seen = [np.isin(documents, documents[problem.test[part]]) for part in parts]
+    return tuple(_clean(problem, labels, part, ~known, rng) for part, known in zip(parts, seen, strict=True))
 
 
 def _halves(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -137,9 +140,9 @@ def _halves(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     return np.concatenate(first), np.concatenate(second)
 
 
-def _clean(problem: Problem, labels: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> Problem:
-    free = np.ones(len(labels), dtype=bool)
-    free[problem.test[part]] = False
+def _clean(
+    problem: Problem, labels: np.ndarray, part: np.ndarray, free: np.ndarray, rng: np.random.Generator
+) -> Problem:
     classes = [np.flatnonzero(free & (labels == label)) for label in (0, 1)]
     each = min(MAX_CLEAN // 2, *map(len, classes))
     # Shuffled, because sae-probes validates on the last rows.

@@ -245,12 +245,13 @@ class HardProbing:
 
     def _with_clean_probe(self, site: Site) -> list[Row]:
         quivers = self._quivers(site)
-        copies = [clean_copies(problem, self._labels(problem.test_table)) for problem, _ in quivers]
+        copies = [clean_copies(problem, labelled(problem.test_table, self.sampling)) for problem, _ in quivers]
         shots = iter(self._dense.shots(site, [copy for each in copies for copy in each], [CLEAN_ARROW]))
         rows: list[Row] = []
         for (problem, quiver), each in zip(quivers, copies, strict=True):
             tried = [next(shots) for _ in each]
-            self._missed += [skip for arrows in tried for skip in missed_skips(problem, arrows)]
+            named = ({f"clean {name}": shot for name, shot in arrows.items()} for arrows in tried)
+            self._missed += [skip for arrows in named for skip in missed_skips(problem, arrows)]
             hit = [shot for arrows in tried for shot in hits(arrows).values()]
             if len(hit) == len(each):
                 rows += bound_rows(problem, quiver, mean(hit))
@@ -282,9 +283,6 @@ class HardProbing:
             Row(metric, f"{table} {how} seed {seed}", membership(table).family, precision)
             for (table, seed, (metric, how)), precision in zip(wanted, found, strict=True)
         ]
-
-    def _labels(self, table: str) -> np.ndarray:
-        return labelled(table, self.sampling).labels
 
 
 def _probed(options: Mapping[str, Any]) -> Profile:

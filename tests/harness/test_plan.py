@@ -8,6 +8,7 @@ import pytest
 from tiny_site import TINY
 
 from sae_sanity.harness import cli
+from sae_sanity.harness import estimate as rules
 from sae_sanity.harness.config import FLAGS, Settings, resolve
 from sae_sanity.harness.design import make_design
 from sae_sanity.harness.errors import UsageError, unknown
@@ -75,6 +76,21 @@ def test_margins_are_those_of_method():
 def test_clusters_are_known_before_anything_is_loaded():
     assert clusters_of(settings()) == {"reconstruction": PROFILES["demo"]["held_out_documents"], "sparse_probing": 16}
     assert clusters_of(settings(profile="release"))["sparse_probing"] == 40
+
+
+@pytest.mark.parametrize(
+    ("units", "arithmetic", "device", "expected"),
+    [
+        (True, "auto", "cpu", rules.TOKENS_PER_SECOND),
+        (True, "float32", "cpu", rules.IN_FLOAT32),
+        (False, "auto", "cpu", rules.IN_FLOAT32),
+        (False, "bfloat16", "cpu", rules.EMULATED),
+        (False, "bfloat16", "cuda", rules.TOKENS_PER_SECOND),
+    ],
+)
+def test_texts_are_read_as_fast_as_the_cpu_can(monkeypatch, units, arithmetic, device, expected):
+    monkeypatch.setattr(rules, "has_bfloat16_units", lambda: units)
+    assert rules.tokens_per_second(settings(arithmetic=arithmetic, device=device)) == expected
 
 
 def test_estimates_grow_with_what_costs():

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_site import TINY
@@ -22,7 +23,7 @@ from sae_sanity.harness.errors import UsageError
 from sae_sanity.harness.lock import InUseError, attempt, locked, waiting
 from sae_sanity.harness.progress import Silent
 from sae_sanity.harness.record import report_of
-from sae_sanity.harness.shards import Shard, Turns, Unfinished, one_prepares
+from sae_sanity.harness.shards import OtherSiteError, Shard, Turns, Unfinished, one_prepares
 from sae_sanity.results.outcome import CheckReport
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -191,9 +192,9 @@ def test_shards_whose_language_models_compute_otherwise_are_refused_and_a_whole_
     one.agree("ab", "bfloat16")
     one.agree("ab", "bfloat16")
     wrong = "shard 2/2: the language model computes in float32, and in bfloat16 on the other shards; name --set"
-    with pytest.raises(UsageError, match=re.escape(wrong)):
+    with pytest.raises(OtherSiteError, match=re.escape(wrong)):
         two.agree("cd", "float32")
-    with pytest.raises(UsageError, match="shard 2/2 has another site than the other shards: versions of torch"):
+    with pytest.raises(OtherSiteError, match="shard 2/2 has another site than others had here: versions of torch"):
         two.agree("cd", "bfloat16")
     two.agree("ab", "bfloat16")
     whole.agree("cd", "float32")
@@ -201,14 +202,21 @@ def test_shards_whose_language_models_compute_otherwise_are_refused_and_a_whole_
 
 
 def test_a_shard_of_another_site_neither_makes_arms_nor_measures(settings, tmp_path):
-    with pytest.raises(Unfinished, match="left to others"):
-        check.run_check(settings, tmp_path, Silent(), shard=Shard.parse("1/2"))
-    before = contents(tmp_path)
-    says = tmp_path / ".shards-site"
-    says.write_text("bfloat16 " + says.read_text().partition(" ")[2])  # as a machine of another kind would have left it
-    with pytest.raises(UsageError, match="shard 2/2: the language model computes in float32, and in bfloat16 on"):
+    (tmp_path / ".shards-site").write_text("bfloat16 ab")  # as a shard on a machine of another kind leaves it
+    with pytest.raises(OtherSiteError, match="shard 2/2: the language model computes in float32, and in bfloat16 on"):
         check.run_check(settings, tmp_path, Silent(), shard=Shard.parse("2/2"))
-    assert contents(tmp_path) == before
+    assert set(contents(tmp_path)) == {"store.json"}
+
+
+def test_among_several_saes_such_a_shard_ends_and_leaves_none_out(settings, tmp_path, monkeypatch):
+    def other(*_):
+        raise OtherSiteError("shard 2/2 …")
+
+    monkeypatch.setattr(check, "_run_task", other)
+    tasks = [check.Task(settings, check.validate(settings), SimpleNamespace(name=name)) for name in ("one", "two")]
+    run = check.Run(settings, Silent(), None, shard=Shard.parse("2/2"))
+    with pytest.raises(OtherSiteError):
+        check._run_several(tasks, (), run, tmp_path)
 
 
 def test_the_command_line_says_that_others_are_at_work_and_the_last_one_reports(finished, capsys, tmp_path):

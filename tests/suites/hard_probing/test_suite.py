@@ -244,33 +244,36 @@ def test_the_ceiling_is_above_the_quiver_where_labels_are_few_or_wrong(reference
 def test_the_ceiling_is_never_trained_on_a_row_that_is_tested_nor_on_a_wrong_label(suite):
     seen = set()
     for problem in suite._problems:
-        labels = labelled(problem.test_table, SAMPLING).labels
-        right = np.full(len(labels), -1)
-        right[problem.test] = problem.y_test
-        if problem.test_table == problem.table and problem.condition.regime != "noise":
-            right[problem.train] = problem.y_train
-        copies = clean_copies(problem, labels)
+        table = labelled(problem.test_table, SAMPLING)
+        copies = clean_copies(problem, table)
         assert sorted(np.concatenate([clean.test for clean in copies])) == sorted(problem.test)
         for clean in copies:
             assert clean.table == clean.test_table == problem.test_table
             assert not set(clean.train) & set(clean.test)
+            assert np.array_equal(clean.y_train, table.labels[clean.train])
+            assert np.array_equal(clean.y_test, table.labels[clean.test])
             assert clean.y_train.mean() == 0.5
-            assert np.array_equal(clean.y_test, right[clean.test])
-            known = right[clean.train] >= 0
-            assert np.array_equal(clean.y_train[known], right[clean.train][known])
-            assert len(clean.train) > 0.2 * len(labels)
+            assert len(clean.train) > 0.2 * len(table.labels)
         seen.add((problem.condition.regime, len(copies)))
     assert seen == {("standard", 1), ("scarcity", 2), ("imbalance", 1), ("noise", 1), ("shift", 2)}
 
 
 def test_a_shift_that_asks_the_opposite_is_answered_so_by_the_ceiling():
-    shift = Condition("shift", 1)
-    (problem,) = problems(["36_sciq_tf"], [shift], [0], SAMPLING)
-    labels = labelled(problem.test_table, SAMPLING).labels
-    assert np.array_equal(problem.y_test, 1 - labels[problem.test])  # a right answer is class 0 there
-    for clean in clean_copies(problem, labels):
-        assert np.array_equal(clean.y_train, 1 - labels[clean.train])
-        assert np.array_equal(clean.y_test, 1 - labels[clean.test])
+    (problem,) = problems(["36_sciq_tf"], [Condition("shift", 1)], [0], SAMPLING)
+    table = labelled(problem.test_table, SAMPLING)
+    assert np.array_equal(problem.y_test, 1 - table.labels[problem.test])  # a right answer is class 0 there
+    for clean in clean_copies(problem, table):
+        assert np.array_equal(clean.y_train, 1 - table.labels[clean.train])
+        assert np.array_equal(clean.y_test, 1 - table.labels[clean.test])
+
+
+def test_a_prompt_that_stands_twice_does_not_train_the_half_that_it_tests():
+    (problem,) = problems(["66_living-room"], [Condition("shift", 1)], [0], SAMPLING)
+    table = labelled(problem.test_table, SAMPLING)
+    documents = np.array(table.texts.documents)
+    assert len(set(documents)) < len(documents)
+    for clean in clean_copies(problem, table):
+        assert not set(documents[clean.train]) & set(documents[clean.test])
 
 
 def test_references_have_the_items_of_an_sae(references, rows):
