@@ -2,7 +2,7 @@
 
     python benchmarks/compiled_step.py [--architectures standard jumprelu ...] [--steps 10] [--d-sae 1024]
 
-One run, both sides in turn on the same batch and weights: forward, backward and the fused Adam of `Learner` with
+One run, both sides in turn on the same batch and weights: the step of `Learner` with SAELens'
 `training_forward_pass` as it comes, and with that method compiled by torch's default backend (which needs a C++
 compiler). The first compiled step is printed apart, for a short run pays that too. The ratio is eager by compiled.
 """
@@ -12,15 +12,14 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from typing import Any
 
 import torch
-from sae_lens.saes.sae import TrainStepInput
 
-from sae_sanity.baselines import Learner, Shape, measure_moments, new_learner, parse_arm
-from sae_sanity.baselines.architecture import SPARSITY_COEFFICIENT
+from sae_sanity.baselines import Learner, Schedule, Shape, measure_moments, new_learner, parse_arm
 
 D_IN, BATCH, L0 = 576, 2048, 32.0
+SCHEDULE, STEP = Schedule(120), 60
+"""Of the demo, in the middle: every step is at the same rate."""
 
 
 def main() -> None:
@@ -37,7 +36,7 @@ def main() -> None:
         plain, compiled = (learner(architecture, options.d_sae) for _ in range(2))
         compiled.sae.training_forward_pass = torch.compile(compiled.sae.training_forward_pass)
         batch = torch.randn(BATCH, D_IN, generator=torch.Generator().manual_seed(1))
-        step(plain, batch)
+        timed(plain, batch)
         first = timed(compiled, batch)[0]
         taken = [(timed(plain, batch), timed(compiled, batch)) for _ in range(options.steps)]
         ratios = [a[0] / b[0] for a, b in taken]
@@ -61,21 +60,8 @@ def learner(architecture: str, d_sae: int) -> Learner:
 def timed(one: Learner, batch: torch.Tensor) -> tuple[float, float]:
     """Seconds and loss of one step."""
     begun = time.perf_counter()
-    loss = step(one, batch)
+    loss = one.step(batch, SCHEDULE, STEP)
     return time.perf_counter() - begun, loss
-
-
-def step(one: Learner, batch: torch.Tensor) -> float:
-    """Forward, backward, optimiser."""
-    one.sae.train()
-    one.optimizer.param_groups[0]["lr"] = 1e-3
-    coefficients: Any = {SPARSITY_COEFFICIENT.get(one.sae.cfg.architecture(), ""): one.coefficient}
-    dead = one.since_fired > 1000
-    output = one.sae.training_forward_pass(TrainStepInput(batch, coefficients, dead, 1, is_logging_step=False))
-    output.loss.backward()
-    one.optimizer.step()
-    one.optimizer.zero_grad()
-    return float(output.loss.detach())
 
 
 if __name__ == "__main__":
