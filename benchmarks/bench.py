@@ -203,4 +203,8 @@ def say(line: str) -> None:
 if __name__ == "__main__":
     # Ended like this, it ends what it has started too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        say("bench: ended; the benchmarks before this one are written, and --only goes on with others")
+        sys.exit(130)

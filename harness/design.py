@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from .config import Settings
 
 
+SPARED = (
+    "no null for this suite, so it is left out where a quick answer is asked for: "
+    "probe_conditions=release, or a policy that names it, has it measured"
+)
+
+
 def make_design(plan: Plan, suites: Sequence[Suite | type[Suite]], facts: tuple[ArmFacts, ...] = ()) -> Design:
     """Fix what is compared with what, by which margin; made from the plan alone, before any score exists."""
     policy = plan.settings.policy
@@ -100,7 +106,6 @@ def left_out_nulls(plan: Plan, design: Design) -> tuple[Skip, ...]:
 
 
 def _suite_design(plan: Plan, suite: Suite | type[Suite]) -> SuiteDesign:
-    baselines = plan.baselines
     # METHOD section 2: a frozen decoder with a trained encoder says nothing about a suite that only encodes, and a
     # frozen encoder is a null for what is read, not for what is written back.
     claim = "encoder" if suite.reads == "encoder" else "decoder"
@@ -113,7 +118,7 @@ def _suite_design(plan: Plan, suite: Suite | type[Suite]) -> SuiteDesign:
         margin=policy.margin(suite.name, suite.margin),
         unit=suite.unit,
         required=required,
-        shown=(*filter(None, [plan.recipe]), *(b.arm for b in baselines if b.arm not in required)),
+        shown=(*filter(None, [plan.recipe]), *(() if _only_nulls(plan, suite) else _others(plan, required))),
         controls=plan.controls,
         must_lose=() if encoder_only else _made(plan, "permuted_decoder", "permuted_encoder"),
         must_equal=_made(plan, "permuted_decoder") if encoder_only else (),
@@ -126,6 +131,25 @@ def _suite_design(plan: Plan, suite: Suite | type[Suite]) -> SuiteDesign:
         trials=getattr(suite, "trials", False),
         strata=getattr(suite, "strata", False),
         votes=policy.requires(suite.name),
+    )
+
+
+def _only_nulls(plan: Plan, suite: Suite | type[Suite]) -> bool:
+    """Whether a suite asks, with the settings of this check, to be spared what nobody has to beat."""
+    spared = getattr(suite, "only_nulls", None)
+    return spared is not None and spared(plan.settings.model_dump())
+
+
+def _others(plan: Plan, required: Sequence[str]) -> tuple[str, ...]:
+    return tuple(b.arm for b in plan.baselines if b.arm not in required)
+
+
+def spared_arms(plan: Plan, suites: Sequence[Suite]) -> tuple[Skip, ...]:
+    """Say which baselines a suite was spared: they were made, and other suites may have measured them."""
+    return tuple(
+        Skip(what=f"{suite.name}: {', '.join(spared)}", reason=SPARED)
+        for suite in suites
+        if _only_nulls(plan, suite) and (spared := _others(plan, make_design(plan, [suite]).suites[0].required))
     )
 
 

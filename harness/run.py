@@ -15,7 +15,7 @@ from ..results.store import Store, content_key
 from ..suites.suite import JointSuite
 from .arm_store import WEIGHTS, ArmStore
 from .arms import ArmMaker, Material
-from .design import make_design
+from .design import make_design, spared_arms
 from .executors.executor import Bench, Cell, Executor, scores_of
 from .executors.local import LocalExecutor
 from .joint import Joint
@@ -109,6 +109,7 @@ class Runner:
         skipped = self._measure_missing(self.turns.own(alone))
         self.turns.finish(self._left(alone, skipped))
         skipped += [skip for suite in self.suites if (skip := self._measure_together(suite, cells))]
+        skipped += spared_arms(self.plan, self.suites)
         design = make_design(self.plan, self.suites, facts)
         finished = tuple(cell.key for cell in cells if self.store.has(cell.key))
         manifests = [self.store.manifest(key) for key in finished]
@@ -185,11 +186,12 @@ class Runner:
 
 
 def measured_by(suite: Suite | type[Suite], plan: Plan) -> tuple[ArmSeed, ...]:
-    """The SAEs of a plan that a suite measures: one that costs much leaves out the controls that its gate ignores."""
+    """The SAEs of a plan that a suite measures: a costly one leaves out what neither gate nor report asks for."""
     if not (is_joint(suite) or getattr(suite, "costly", False)):
         return plan.saes()
     (design,) = make_design(plan, [suite]).suites
-    ignored = set(plan.controls) - {*design.must_lose, *design.must_equal}
+    asked = {*design.required, *design.shown, *design.must_lose, *design.must_equal}
+    ignored = {*plan.controls, *(b.arm for b in plan.baselines)} - asked
     return tuple(sae for sae in plan.saes() if sae.arm not in ignored)
 
 

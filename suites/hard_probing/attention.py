@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,23 +55,57 @@ class Tokens:
         return Tokens(self.acts[torch.from_numpy(picked)], np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
 
 
-class _Probe(NamedTuple):
-    """A document's logit is the mean of `value` over its tokens, weighted by the softmax of `query`, plus a bias."""
+class _Probes(NamedTuple):
+    """Probes that read the same tokens at the same time, one for each weight decay.
 
-    weights: torch.Tensor
+    A document's logit is the mean of `value` over its tokens, weighted by the softmax of `query`, plus a bias.
+    """
+
+    weights: list[torch.Tensor]
+    """Query and value of each probe, `[d, 2]`."""
     bias: torch.Tensor
+    """`[probes]`."""
 
-    def logits(self, tokens: Tokens) -> torch.Tensor:
+    def logits(self, tokens: Tokens) -> Float[torch.Tensor, "docs probes"]:
         document = torch.from_numpy(np.repeat(np.arange(len(tokens.lengths)), tokens.lengths))
-        query, value = (tokens.acts @ self.weights).unbind(1)
-        top = query.new_full((len(tokens.lengths),), -torch.inf).scatter_reduce(0, document, query.detach(), "amax")
+        # All probes in one product: reading the tokens is what takes the time.
+        query, value = (tokens.acts @ torch.cat(self.weights, 1)).unflatten(1, (-1, 2)).unbind(2)
+        zeros = query.new_zeros(len(tokens.lengths), query.shape[1])
+        lowest = torch.full_like(zeros, -torch.inf)
+        top = lowest.scatter_reduce(0, document[:, None].expand_as(query), query.detach(), "amax")
         weight = (query - top[document]).exp()
-        zeros = query.new_zeros(len(tokens.lengths))
         total, sums = zeros.index_add(0, document, weight), zeros.index_add(0, document, weight * value)
         return sums / total.clamp(min=1e-9) + self.bias  # a document without tokens has the bias alone
 
-    def auc(self, tokens: Tokens, y: np.ndarray) -> float:
-        return float(roc_auc_score(y, self.logits(tokens).detach().numpy()))
+    def aucs(self, tokens: Tokens, y: np.ndarray) -> list[float]:
+        with torch.inference_mode():
+            logits = self.logits(tokens).numpy()
+        return [float(roc_auc_score(y, of_one)) for of_one in logits.T]
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionAim:
+    """The probe on all tokens at one problem; like `Aim`, it can be shot in another process."""
+
+    train: Tokens
+    """Tokens of the training documents."""
+    y_train: Int[np.ndarray, " train"]
+    """Their labels, 0 or 1."""
+    test: Tokens
+    """Tokens of the test documents."""
+    y_test: Int[np.ndarray, " test"]
+    """Their labels."""
+    seed: int
+    """Of the validation documents."""
+
+    def shoot(self) -> Shot | Missed:
+        """Shoot it, by one thread: problems run side by side, and the bits are the same however many do."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return shoot_attention(self.train, self.y_train, self.test, self.y_test, self.seed)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def shoot_attention(
@@ -96,9 +131,9 @@ def shoot_attention(
     train, test = _standardised(train, test)
     fitting, held_out = next(StratifiedKFold(5, shuffle=True, random_state=seed).split(y_train, y_train))
     parts = (train.take(fitting), train.take(held_out))
-    aucs = [_fit(parts[0], y_train[fitting], decay).auc(parts[1], y_train[held_out]) for decay in DECAYS]
+    aucs = _fit(parts[0], y_train[fitting], DECAYS).aucs(parts[1], y_train[held_out])
     best = int(np.argmax(aucs))
-    return Shot(aucs[best], _fit(train, y_train, DECAYS[best]).auc(test, y_test))
+    return Shot(aucs[best], _fit(train, y_train, DECAYS[best : best + 1]).aucs(test, y_test)[0])
 
 
 def max_pool(activations: ActivationSet, encode: Encode) -> Float[torch.Tensor, "docs width"]:
@@ -124,17 +159,16 @@ def _standardised(train: Tokens, test: Tokens) -> tuple[Tokens, Tokens]:
     return first, second
 
 
-def _fit(tokens: Tokens, y: np.ndarray, decay: float) -> _Probe:
-    """Fit by AdamW on all documents at once, from zero: nothing in it is random."""
-    probe = _Probe(torch.zeros(tokens.acts.shape[1], 2, requires_grad=True), torch.zeros(1, requires_grad=True))
-    target = torch.from_numpy(y).float()
-    optimizer = torch.optim.AdamW(
-        [{"params": [probe.weights], "weight_decay": decay}, {"params": [probe.bias], "weight_decay": 0.0}],
-        lr=LEARNING_RATE,
-    )
+def _fit(tokens: Tokens, y: np.ndarray, decays: Sequence[float]) -> _Probes:
+    """Fit one probe for each weight decay by AdamW on all documents at once, from zero: nothing in it is random."""
+    weights = [torch.zeros(tokens.acts.shape[1], 2, requires_grad=True) for _ in decays]
+    probes = _Probes(weights, torch.zeros(len(decays), requires_grad=True))
+    targets = torch.from_numpy(y).float()[:, None].expand(-1, len(decays))
+    groups = [{"params": [each], "weight_decay": decay} for each, decay in zip(weights, decays, strict=True)]
+    optimizer = torch.optim.AdamW([*groups, {"params": [probes.bias], "weight_decay": 0.0}], lr=LEARNING_RATE)
     for _ in range(STEPS):
         optimizer.zero_grad()
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(probe.logits(tokens), target)
-        loss.backward()
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(probes.logits(tokens), targets, reduction="none")
+        losses.mean(0).sum().backward()  # no probe has a share in the gradient of another
         optimizer.step()
-    return probe
+    return probes

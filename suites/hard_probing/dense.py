@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arrows import Aim, Kept, Missed, Shot, shoot_all
-from .attention import Tokens, shoot_attention
+from .attention import AttentionAim, Tokens
 from .features import Features, as_is
 from .problems import Problem, Table
 from .shots import ShotStore, key_of
@@ -91,17 +91,29 @@ class DenseShots:
             kept[n][name] = shot
         return [{name: found[name] for name in arrows} for found in kept]
 
-    def attention(self, site: Site, problem: Problem) -> Shot | Missed:
-        """Shot of the attention-pooled probe on all tokens of the documents, kept like the others."""
-        store, key = self._place(site, problem)
-        kept = store.read(key)
-        if ATTENTION not in kept:
-            tables = dict.fromkeys((problem.table, problem.test_table))
-            tokens = {table: Tokens.of(self.features.activations(site, table)) for table in tables}
-            train, test = tokens[problem.table].take(problem.train), tokens[problem.test_table].take(problem.test)
-            kept[ATTENTION] = shoot_attention(train, problem.y_train, test, problem.y_test, problem.seed)
-            store.add(key, ATTENTION, kept[ATTENTION])
-        return kept[ATTENTION]
+    def attention(self, site: Site, wanted: Sequence[Problem]) -> list[Shot | Missed]:
+        """Shots of the attention-pooled probe on all tokens of the documents, kept like the others.
+
+        Args:
+            site: Where the activations come from.
+            wanted: Problems.
+        """
+        places = [self._place(site, problem) for problem in wanted]
+        kept = [store.read(key).get(ATTENTION) for store, key in places]
+        lacking = [n for n, found in enumerate(kept) if found is None]
+        aims = (self._attention_aim(site, wanted[n]) for n in lacking)
+        # In several processes where there are few too: one fit takes about as long as a process to start.
+        for n, shot in zip(lacking, shoot_all(aims, self.workers if len(lacking) > 1 else 1), strict=True):
+            store, key = places[n]
+            store.add(key, ATTENTION, shot)
+            kept[n] = shot
+        return [shot for shot in kept if shot is not None]
+
+    def _attention_aim(self, site: Site, problem: Problem) -> AttentionAim:
+        tables = dict.fromkeys((problem.table, problem.test_table))
+        tokens = {table: Tokens.of(self.features.activations(site, table)) for table in tables}
+        train, test = tokens[problem.table].take(problem.train), tokens[problem.test_table].take(problem.test)
+        return AttentionAim(train, problem.y_train, test, problem.y_test, problem.seed)
 
     def _place(self, site: Site, problem: Problem) -> tuple[ShotStore, str]:
         acts = [self.features.activations(site, table) for table in (problem.table, problem.test_table)]

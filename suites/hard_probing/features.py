@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 How = Literal["mean", "max"]
 """How a document's tokens become one vector."""
+KEPT_BYTES, FEWEST_KEPT = 2**28, 4
+"""What is kept of the features that one encoder was pooled to: a table is asked for several problems, shifts to it and
+wrong labels in it. However wide, those of one dataset are kept: by mean and by maximum, and of two shifted tables."""
 
 
 class Posed(NamedTuple):
@@ -45,6 +49,8 @@ class Features:
         """
         self.sampling, self.norm_cap = sampling, norm_cap
         self._collected: dict[tuple[str, str], ActivationSet] = {}
+        self._pooled: OrderedDict[tuple[str, str, How], np.ndarray] = OrderedDict()
+        self._encode: Encode | None = None
 
     def activations(self, site: Site, table: str) -> ActivationSet:
         """Activations of the prompts of one table."""
@@ -54,22 +60,25 @@ class Features:
         return self._collected[key]
 
     def pooled(self, site: Site, table: str, encode: Encode, how: How = "mean") -> Float[np.ndarray, "docs width"]:
-        """One vector for each prompt of a table."""
-        acts = self.activations(site, table)
-        with torch.inference_mode():
-            return (pool(acts, encode, "mean") if how == "mean" else max_pool(acts, encode)).numpy()
+        """One vector for each prompt of a table; the latest ones are kept (`KEPT_BYTES`)."""
+        if encode is not self._encode:
+            self._encode = encode
+            self._pooled.clear()
+        key = (site.fingerprint, table, how)
+        if key not in self._pooled:
+            acts = self.activations(site, table)
+            with torch.inference_mode():
+                self._pooled[key] = (pool(acts, encode, "mean") if how == "mean" else max_pool(acts, encode)).numpy()
+        self._pooled.move_to_end(key)
+        found = self._pooled[key]
+        while len(self._pooled) > FEWEST_KEPT and sum(each.nbytes for each in self._pooled.values()) > KEPT_BYTES:
+            self._pooled.popitem(last=False)
+        return found
 
     def of(self, site: Site, encode: Encode, wanted: Iterable[tuple[Problem, How]]) -> Iterator[Posed]:
-        """Features of problems in their order; the tables of one dataset are held at a time."""
-        held: dict[tuple[str, How], np.ndarray] = {}
-        dataset = ""
+        """Features of problems in their order."""
         for problem, how in wanted:
-            if problem.dataset != dataset:
-                dataset, held = problem.dataset, {}
-            for table in (problem.table, problem.test_table):
-                if (table, how) not in held:
-                    held[table, how] = self.pooled(site, table, encode, how)
-            train, test = held[problem.table, how], held[problem.test_table, how]
+            train, test = (self.pooled(site, table, encode, how) for table in (problem.table, problem.test_table))
             yield Posed(problem, train[problem.train], test[problem.test])
 
 

@@ -80,7 +80,7 @@ class HardProbing:
         *(MULTI_TOKEN, "sae_auc", "chosen", "precision_at_n", "spurious_at_n"),
     )
     metrics: tuple[str, ...] = (metric, *exploratory, "missed")
-    version = 3
+    version = 4
 
     def __init__(
         self,
@@ -137,6 +137,11 @@ class HardProbing:
     def clusters(cls, options: Mapping[str, Any]) -> int:
         """Return the number of families that a check with these options probes."""
         return len({membership(name).family for name in profile_datasets(options["probe_datasets"])})
+
+    @classmethod
+    def only_nulls(cls, options: Mapping[str, Any]) -> bool:
+        """Return whether baselines with a trained encoder are left out: they say nothing about what only encodes."""
+        return options["probe_conditions"] != "release"
 
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the numbers, for the cell's key."""
@@ -217,6 +222,9 @@ class HardProbing:
             (SaeAim.of(one.x_train, y, one.x_test, one.problem.y_test, one.problem.seed, self.ks) for one, y in posed),
             len(wanted),
         )
+        on_tokens = iter(
+            self._dense.attention(site, [problem for problem, _ in quivers if "max" in _poolings(problem)])
+        )
         rows: list[Row] = []
         for problem, quiver in quivers:
             names = {how: [f"sae_k{k}_{how}" for k in self.ks] for how in _poolings(problem)}
@@ -224,7 +232,7 @@ class HardProbing:
             self._missed += missed_skips(problem, added["mean"])
             rows += sae_rows(problem, quiver, added["mean"])
             if "max" in added:
-                attention = {ATTENTION: self._dense.attention(site, problem)}
+                attention = {ATTENTION: next(on_tokens)}
                 self._missed += missed_skips(problem, {**attention, **added["max"]})
                 rows += multi_token_rows(problem, {**quiver, **hits(attention)}, added["mean"] | added["max"])
         return rows

@@ -7,10 +7,11 @@ from tiny_site import TINY
 
 from sae_sanity.harness.check import find_tasks, results_folder
 from sae_sanity.harness.config import resolve
-from sae_sanity.harness.design import left_out_nulls, make_design
+from sae_sanity.harness.design import left_out_nulls, make_design, spared_arms
 from sae_sanity.harness.errors import UsageError
 from sae_sanity.harness.plan import make_plan
 from sae_sanity.harness.record import config_hash, identity
+from sae_sanity.harness.run import measured_by
 from sae_sanity.harness.synthetic.design import synthetic_design
 from sae_sanity.suites.suite import suite_classes
 
@@ -86,6 +87,34 @@ def test_an_arm_that_does_not_exist_here_is_not_required_and_said():
     assert "frozen_encoder@iso" not in design.suites[0].required
     (skip,) = (skip for skip in left_out_nulls(plan, design) if skip.what == "frozen_encoder@iso")
     assert "policy.baselines requires it" in skip.reason
+
+
+SOFT, FROZEN = "soft_frozen@0.8", "frozen_decoder@iso"
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ({"probe_conditions": "demo"}, ()),
+        ({"probe_conditions": "smoke"}, ()),
+        ({"probe_conditions": "release"}, (FROZEN, SOFT)),
+        ({"probe_conditions": "demo", "policy": {"baselines": ["soft_frozen"]}}, ()),
+    ],
+)
+def test_a_quick_suite_that_only_encodes_is_spared_arms_with_a_trained_encoder(asked, shown):
+    plan = make_plan(settings(suites=["hard_probing", "sparse_probing"], **asked))
+    hard, other = (suite_classes()[name] for name in ("hard_probing", "sparse_probing"))
+    (design,) = make_design(plan, [hard]).suites
+    assert design.shown == shown
+    required = {"frozen_encoder@iso", "random", *([SOFT] if "policy" in asked else [])}
+    assert set(design.required) == required
+    measured = {sae.arm for sae in measured_by(hard, plan)}
+    assert measured >= {"trained", *required, *shown}
+    assert not measured & ({SOFT, FROZEN} - {*required, *shown})
+    assert {sae.arm for sae in measured_by(other, plan)} >= {SOFT, FROZEN}  # of no other suite
+    left = {SOFT, FROZEN} - {*required, *shown}
+    skips = spared_arms(plan, [hard, other])
+    assert [skip.what for skip in skips] == ([f"hard_probing: {', '.join(sorted(left))}"] if left else [])
 
 
 @pytest.mark.parametrize(

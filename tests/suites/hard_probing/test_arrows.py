@@ -14,8 +14,10 @@ from sklearn.metrics import roc_auc_score
 from sae_sanity.suites.hard_probing import arrows
 from sae_sanity.suites.hard_probing.arrows import ARROWS, Aim, Missed, Shot, calm, fitted, shoot, shoot_all
 from sae_sanity.suites.hard_probing.conditions import Condition
+from sae_sanity.suites.hard_probing.features import Features, as_is
 from sae_sanity.suites.hard_probing.problems import problems
 from sae_sanity.suites.probe_data import Sampling, quietly_import
+from sae_sanity.suites.smollm2 import demo_site
 
 DATASET = "41_truthqa_tf"
 WIDTH = 6
@@ -108,6 +110,32 @@ def test_a_probe_that_draws_is_that_of_sae_probes_after_the_same_seed(tmp_path, 
     shots = [shoot("pca", x[problem.train], problem.y_train, x[problem.test], problem.y_test, 42) for _ in range(2)]
     assert shots == [Shot(found[0]["val_auc"], found[0]["test_auc"])] * 2
     assert np.random.get_state()[1].tolist() == before
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """SmolLM2's activations of all prompts of the dataset, 576 wide, and where sae-probes looks for them."""
+    folder = tmp_path_factory.mktemp("real")
+    site = demo_site(folder / "cache", hook_name="blocks.12.hook_resid_post", context_size=128)
+    x = Features(Sampling(distinct=False), None).pooled(site, DATASET, as_is).astype(np.float32)
+    (folder / "model_activations_fake").mkdir()
+    torch.save(torch.from_numpy(x), folder / "model_activations_fake" / f"{DATASET}_hook.pt")
+    return folder, x
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", [Condition("standard"), SCARCE, IMBALANCED], ids=lambda x: x.regime)
+@pytest.mark.parametrize("name", ["logreg", "pca", "knn"])
+def test_on_real_activations_likewise(real, tmp_path, name, condition):
+    folder, x = real
+    assert x.shape == (786, 576)
+    np.random.seed(42)
+    expected = run_of_sae_probes(folder, tmp_path, condition, name, seed=42)
+    problem = posed(condition, 42)
+    shot = shoot(name, x[problem.train], problem.y_train, x[problem.test], problem.y_test, 42)
+    assert shot == Shot(expected["val_auc"], expected["test_auc"])
+    assert isinstance(shot, Shot)
+    assert 0.4 < shot.test_auc < 0.999
 
 
 def test_noise_is_that_of_sae_probes_with_another_seed_too(cache, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sae_sanity.suites.hard_probing.arrows import Missed, Shot
-from sae_sanity.suites.hard_probing.attention import Tokens, _Probe, max_pool, shoot_attention
+from sae_sanity.suites.hard_probing.attention import DECAYS, Tokens, _fit, _Probes, max_pool, shoot_attention
 from sae_sanity.suites.pooling import pool
 
 WIDTH = 8
@@ -76,7 +76,7 @@ def test_a_set_without_any_token():
 def test_logits_are_softmax_attention_of_torch():
     documents = ragged(6, empty=(2,))
     weights = torch.randn(WIDTH, 2, generator=torch.Generator().manual_seed(9)) * 30  # a softmax that may overflow
-    logits = _Probe(weights, torch.tensor([0.7])).logits(Tokens.of(FakeSet(documents)))
+    logits = _Probes([weights], torch.tensor([0.7])).logits(Tokens.of(FakeSet(documents)))[:, 0]
     for number, document in enumerate(documents):
         if not len(document):
             assert logits[number].item() == pytest.approx(0.7)
@@ -91,10 +91,18 @@ def test_gradient_is_that_of_the_dense_formula():
     document = ragged(5)[4]
     weights = torch.randn(WIDTH, 2, generator=torch.Generator().manual_seed(9))
     ours, dense = weights.clone().requires_grad_(), weights.clone().requires_grad_()
-    _Probe(ours, torch.zeros(1)).logits(Tokens.of(FakeSet([document]))).sum().backward()
+    _Probes([ours], torch.zeros(1)).logits(Tokens.of(FakeSet([document]))).sum().backward()
     query, value = (document @ dense).unbind(1)
     (query.softmax(0) * value).sum().backward()
     torch.testing.assert_close(ours.grad, dense.grad)
+
+
+def test_probes_that_are_fitted_together_are_those_of_one_after_another():
+    (train, y), _ = needles(60, 3), None
+    together = _fit(train, y, DECAYS).logits(train).T
+    for logits, decay in zip(together, DECAYS, strict=True):
+        torch.testing.assert_close(logits, _fit(train, y, [decay]).logits(train)[:, 0], rtol=1e-4, atol=1e-4)
+    assert (together[0] - together[-1]).abs().max() > 0.1  # each has its own decay
 
 
 def test_finds_one_token_where_the_mean_does_not():

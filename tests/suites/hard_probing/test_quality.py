@@ -19,6 +19,7 @@ from sae_sanity.suites.hard_probing.quality import (
     suspicion,
     top_latent,
 )
+from sae_sanity.suites.hard_probing.sae_arrow import ranked
 from sae_sanity.suites.probe_data import WITH_BAD_EXAMPLES, Sampling, families, quietly_import
 
 
@@ -176,6 +177,20 @@ def test_the_top_latent_is_one_latent():
     changed = features.copy()
     changed[:, 1:] = np.random.default_rng(9).permutation(changed[:, 1:])
     assert np.array_equal(suspicion(features, labels, 0, top_latent), suspicion(changed, labels, 0, top_latent))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_top_latent_puts_examples_in_the_order_of_sae_probes_logistic_regression_on_it(sparse):
+    """Whichever C that chooses: on one feature the order is the same, ties among latents that are 0 included."""
+    for seed in range(6):
+        features, labels = examples(n=120, width=5, seed=seed, signal=1.5 * (-1) ** seed)
+        if sparse:
+            features = np.maximum(features, 0)
+        x, x_new, y, y_new = features[:80], features[80:], labels[:80], labels[80:]
+        best = ranked(x, y)[:1]
+        theirs = dense_probe(x[:, best], y, x_new[:, best], y_new, seed)
+        assert len(np.unique(theirs)) > 5
+        assert np.array_equal(stats.rankdata(top_latent(x, y, x_new, y_new, seed)), stats.rankdata(theirs))
 
 
 def test_undefined_latents_suspect_nobody():
