@@ -32,9 +32,12 @@ LOADING_SECONDS = 18.0
 """Loading the language model, cleaning the texts."""
 REPORT_SECONDS = 3.0
 """Statistics and the record."""
-TOKENS_PER_SECOND, IN_FLOAT32, EMULATED = 5_000, 1_400, 200
+TOKENS_PER_SECOND, IN_FLOAT32, EMULATED = 5_000, 1_200, 200
 """Activations at layer 12 of SmolLM2-135M in bfloat16 (245,760 tokens took 47 s); on a CPU that has no units for it, in
-float32 (177 s) and in bfloat16 (106 tokens a second and core)."""
+float32 (177 and 233 s) and in bfloat16 (106 tokens a second and core)."""
+OLDER_CPU = 1.9
+"""All else on a CPU without units for bfloat16, which is an older one, in times of one with them: two cores of an AVX2
+server took 1.2 (encoding) to 2.5 (training) times as long in a check, and 1.6 in synthetic worlds."""
 SECONDS_PER_MAC = 5.3e-11
 """Per token x d_in x d_sae of one SAE's optimiser step through SAELens: 120 steps of 12 SAEs took 92 s."""
 SECONDS_PER_STEP, SECONDS_PER_LATENT, SECONDS_PER_SPARSE_MAC, SECONDS_PER_ENTRY = 1.4e-3, 2e-9, 1.3e-11, 1.8e-10
@@ -59,12 +62,12 @@ SECONDS_PER_SPLICED_TOKEN = 2.3e-4
 """A token through the layers above the hook, with logits."""
 SECONDS_PER_PROBE = 0.19
 """The probes of one SAE on one dataset of 500 prompts."""
-SECONDS_PER_PROBLEM, DENSE_SHARE = 0.5, 1.0
+SECONDS_PER_PROBLEM, DENSE_SHARE = 0.4, 1.0
 """The two arrows of one SAE at one hard problem; how many SAEs the dense probes cost."""
 SECONDS_PER_SEARCH = 20.0
 """XGBoost's random search at one hard problem: 11 at 250 training rows, 28 at 1,024."""
-SECONDS_PER_CELL = 5.0
-"""One SAE in a suite that nothing is known of."""
+SECONDS_PER_CELL = 2.5
+"""One SAE in a suite that nothing more is known of, `autointerp` without what its judge takes among them."""
 REFERENCES = 2
 """References of a suite, chance and ceiling: each is measured like an SAE."""
 D_IN = 576
@@ -228,7 +231,7 @@ def expected(plan: Plan, d_in: int | None = None) -> Expected:
 
 def expected_in_worlds(settings: SyntheticSettings) -> Expected:
     """What is known of a synthetic run before it begins."""
-    thumbs = {SYNTHETIC: thumb_worlds(settings), "report": REPORT_SECONDS}
+    thumbs = {SYNTHETIC: thumb_worlds(settings), "report": REPORT_SECONDS * slowness(settings.device)}
     return Expected(about_of_worlds(settings), thumbs, 0, {})
 
 
@@ -236,21 +239,27 @@ def thumb_stages(plan: Plan, clusters: Mapping[str, int], d_in: int | None = Non
     """Seconds of every stage of a check by rules of thumb alone."""
     s, d = plan.settings, d_in or D_IN
     on_site = [name for name in site_suites(s) if name in clusters]
-    stages: dict[str, float] = {"start": START_SECONDS}
+    slower = slowness(s.device)
+    stages: dict[str, float] = {"start": START_SECONDS * slower}
     if on_site:
         macs, saes = d * s.d_sae, len(plan.saes())
         held_out = s.held_out_documents * s.context_size
-        stages["loading"] = LOADING_SECONDS
+        stages["loading"] = LOADING_SECONDS * slower
         stages["activations"] = _tokens(s) / tokens_per_second(s)
         how = {"architecture": s.architecture, "sparse": steps_sparsely(s)}
         each = seconds_of_steps(plan.steps, s.batch_size, (d, s.d_sae), s.l0, **how)
-        stages["training"] = len(plan.trained) * s.seeds * each
+        stages["training"] = len(plan.trained) * s.seeds * each * slower
         encoded = s.calibration_tokens * CALIBRATION_PASSES + held_out
-        stages["arms"] = saes * encoded * macs * SECONDS_PER_ENCODED_MAC
+        stages["arms"] = saes * encoded * macs * SECONDS_PER_ENCODED_MAC * slower
         stages |= {name: _seconds_of_suite(name, plan, clusters, macs) for name in on_site}
     if SYNTHETIC in clusters:
         stages[SYNTHETIC] = thumb_worlds(of_check(s))
-    return stages | {"report": REPORT_SECONDS}
+    return stages | {"report": REPORT_SECONDS * slower}
+
+
+def slowness(device: str) -> float:
+    """How much longer than on the server of the rules of thumb everything takes but reading texts."""
+    return 1.0 if device != "cpu" or has_bfloat16_units() else OLDER_CPU
 
 
 def tokens_per_second(settings: Settings) -> int:
@@ -284,27 +293,34 @@ def seconds_of_steps(
 def thumb_worlds(settings: SyntheticSettings) -> float:
     """Seconds of a synthetic run by rules of thumb."""
     plan = synthetic_plan(settings)
-    return seconds_in_worlds(settings, len(plan.trained) * settings.starts, len(plan.saes()))
+    found = seconds_in_worlds(settings, len(plan.trained) * settings.starts, len(plan.saes()))
+    return found * slowness(settings.device)
 
 
 def _seconds_of_suite(name: str, plan: Plan, clusters: Mapping[str, int], macs: int) -> float:
     s = plan.settings
     saes = len(measured_by(suite_classes()[name], plan)) if name in suite_classes() else len(plan.saes())
+    reading = _probed_tokens(s, clusters[name]) / tokens_per_second(s) if name in READING else 0.0
+    return reading + slowness(s.device) * _seconds_but_reading(name, plan, clusters[name], saes, macs)
+
+
+def _seconds_but_reading(name: str, plan: Plan, n_clusters: int, saes: int, macs: int) -> float:
+    """Of a suite, on the server of the rules of thumb."""
+    s = plan.settings
     if name == "reconstruction":
-        spliced = s.ce_documents * s.context_size * SECONDS_PER_SPLICED_TOKEN
-        each = s.held_out_documents * s.context_size * macs * SECONDS_PER_DOCUMENT_MAC + spliced
-        return (saes + REFERENCES) * each
+        # As slow as reading is here, in the arithmetic of the language model.
+        spliced = s.ce_documents * s.context_size * SECONDS_PER_SPLICED_TOKEN * TOKENS_PER_SECOND / tokens_per_second(s)
+        encoded = s.held_out_documents * s.context_size * macs * SECONDS_PER_DOCUMENT_MAC
+        return (saes + REFERENCES) * (encoded + spliced / slowness(s.device))
+    encoded = (saes + REFERENCES) * _probed_tokens(s, n_clusters) * macs * SECONDS_PER_ENCODED_MAC
     if name == "hard_probing":
-        tokens = _probed_tokens(s, clusters[name])
         probed = profile(s.probe_conditions)
         n_problems = len(profile_datasets(s.probe_datasets)) * len(probed.conditions) * len(probed.seeds)
         dense = n_problems * SECONDS_PER_SEARCH if "xgboost" in probed.arrows else 0.0
-        reading = tokens / tokens_per_second(s) + (saes + REFERENCES) * tokens * macs * SECONDS_PER_ENCODED_MAC
-        return reading + dense + (saes + DENSE_SHARE) * n_problems * SECONDS_PER_PROBLEM
+        return encoded + dense + (saes + DENSE_SHARE) * n_problems * SECONDS_PER_PROBLEM
     if name == "sparse_probing":
-        tokens = _probed_tokens(s, clusters[name])
-        probes = clusters[name] * SECONDS_PER_PROBE * (0.5 + s.probe_prompts / 1000)
-        return tokens / tokens_per_second(s) + (saes + REFERENCES) * (tokens * macs * SECONDS_PER_ENCODED_MAC + probes)
+        probes = n_clusters * SECONDS_PER_PROBE * (0.5 + s.probe_prompts / 1000)
+        return encoded + (saes + REFERENCES) * probes
     if name == "causal_editing":
         return seconds_of_edits(s, saes)
     asking = judge_cost(plan).tokens / LOCAL_TOKENS_PER_SECOND if name == "autointerp" and s.judge == "local" else 0.0

@@ -267,7 +267,8 @@ def test_steps_add_up_and_cost_no_less_with_more_latents_active():
     ("changes", "sparse"),
     [({}, True), ({"architecture": "topk"}, True), ({"architecture": "jumprelu"}, False), ({"device": "cuda"}, False)],
 )
-def test_training_is_planned_by_the_step_that_will_be_taken(changes, sparse):
+def test_training_is_planned_by_the_step_that_will_be_taken(monkeypatch, changes, sparse):
+    monkeypatch.setattr("sae_sanity.harness.estimate.has_bfloat16_units", lambda: True)
     plan = make_plan(resolve(changes, environ={}))
     s = plan.settings
     each = seconds_of_steps(plan.steps, s.batch_size, (576, s.d_sae), s.l0, architecture=s.architecture, sparse=sparse)
