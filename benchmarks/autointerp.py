@@ -182,7 +182,8 @@ def run(options: argparse.Namespace, url: str) -> None:
         acts = next(iter(activations.chunks(8192)))[0]
         saes = [random_sae(seed, site.d_in, options.d_sae, acts, 32.0) for seed in range(options.arms)]
         judging = Judging(OpenAIJudge("tiny", url), AnswerStore(cache / "answers.sqlite"), Spent())
-        settings = {"n_latents": options.latents, "layout": Layout(), "seed": 0, "norm_cap": activations.norm_cap}
+        # The cap of the set that is read above, by which it is found again: another would have it read twice.
+        settings = {"n_latents": options.latents, "layout": Layout(), "seed": 0, "norm_cap": None}
         suite = AutoInterp(site, texts, judging, **settings)
         before = psutil.Process().memory_info().rss / 2**30
         seconds, rate, after = ours(suite, saes, options.latents)

@@ -178,10 +178,10 @@ CATALOGUE = (
     Benchmark(
         "autointerp",
         (
-            _faster("ratio", "a judge's questions about three SAEs against SAEBench one by one", 5.0),
+            _faster("ratio", "a judge's questions about five SAEs against SAEBench one by one", 5.0),
             Figure("questions a second", "questions a second to an instant judge", least=50.0),
         ),
-        ("--latents", "60", "--tokens", "20000", "--arms", "3"),
+        ("--latents", "60", "--tokens", "20000"),
     ),
     Benchmark(
         "causal_editing",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SPARED = (
     "no null for this suite, so it is left out where a quick answer is asked for: "
-    "probe_conditions=release, or a policy that names it, has it measured"
+    "probe_conditions=release, or a check whose policy names it, has it measured"
 )
 
 

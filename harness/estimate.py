@@ -231,7 +231,7 @@ def expected(plan: Plan, d_in: int | None = None) -> Expected:
 
 def expected_in_worlds(settings: SyntheticSettings) -> Expected:
     """What is known of a synthetic run before it begins."""
-    thumbs = {SYNTHETIC: thumb_worlds(settings), "report": REPORT_SECONDS * slowness(settings.device)}
+    thumbs = _stages_of_worlds(settings)
     return Expected(about_of_worlds(settings), thumbs, 0, {})
 
 
@@ -288,6 +288,10 @@ def seconds_of_steps(
     each = d_sae * SECONDS_PER_LATENT + d_in * d_sae * SECONDS_PER_SPARSE_MAC
     found = steps * SECONDS_PER_STEP + tokens * (each + (l0 or UNKNOWN_L0) * d_in * SECONDS_PER_ENTRY)
     return found * (TOPK_TIMES if architecture == "topk" else 1.0)
+
+
+def _stages_of_worlds(settings: SyntheticSettings) -> dict[str, float]:
+    return {SYNTHETIC: thumb_worlds(settings), "report": REPORT_SECONDS * slowness(settings.device)}
 
 
 def thumb_worlds(settings: SyntheticSettings) -> float:
@@ -378,7 +382,7 @@ def bytes_of_worlds(settings: SyntheticSettings) -> int:
 
 def estimate_worlds(settings: SyntheticSettings, speeds: Speeds | None = None) -> Estimate:
     """Estimate a synthetic run."""
-    thumbs = {"start": START_SECONDS, SYNTHETIC: thumb_worlds(settings), "report": REPORT_SECONDS}
+    thumbs = {"start": START_SECONDS * slowness(settings.device), **_stages_of_worlds(settings)}
     stages, measured = corrected(thumbs, about_of_worlds(settings), speeds)
     cells = len(synthetic_plan(settings).saes()) * settings.worlds
     return Estimate(0, cells, stages, measured, results_bytes=bytes_of_worlds(settings))

@@ -39,6 +39,7 @@ class Ruling:
         stored = record.design.policy
         arms = _required(self.policy, record)
         _refuse_what_was_not_run(self.policy, record)
+        _refuse_what_was_spared(record, self.policy, arms)
         suites = tuple(_ruled(suite, self.policy, stored, arms) for suite in record.design.suites)
         unmet = [Skip(what=arm, reason=UNMET) for arm in arms if arm not in _measured(record)]
         found = replace(
@@ -117,6 +118,17 @@ def _refuse_what_was_not_run(policy: Policy, record: RunRecord) -> None:
         fewest = getattr(policy, field)
         if fewest > (had := settings.get(field, Policy.model_fields[field].default)):
             raise UsageError(f"{field} of this run is {had}, but policy.{field} asks for at least {fewest}")
+
+
+def _refuse_what_was_spared(record: RunRecord, policy: Policy, arms: tuple[str, ...]) -> None:
+    """Another suite may have measured an arm that this one was spared: it could not say that the arm is beaten."""
+    for suite in record.design.suites:
+        for arm in set(_measured(record)).intersection(arms) - {*suite.required, *suite.shown}:
+            if policy.requires(suite.suite):
+                raise UsageError(
+                    f"policy.baselines requires {arm!r}, which {suite.suite} did not measure in this run; "
+                    "a check that is made with this policy measures it"
+                )
 
 
 def _required(policy: Policy, record: RunRecord) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,8 +20,12 @@ from .shots import ShotStore, key_of
 if TYPE_CHECKING:
     from ..site import Site
 
+T = TypeVar("T")
 MAX_CLEAN = 1024
 """Rows that train the clean-data reference at most: as many as sae-probes gives to a probe."""
+MOST_SENT = 2**27
+"""Bytes of a table's tokens above which attention probes are fitted one after another: a process would hold them three
+times over."""
 ATTENTION = "attention"
 """Name of the probe on all tokens in the store."""
 
@@ -40,6 +44,12 @@ def shoot_many(aims: Iterable[Any], n: int, workers: int) -> Iterator[Any]:
         workers: Processes.
     """
     return shoot_all(iter(aims), workers if n > 8 * workers else 1)
+
+
+def _from_elsewhere(lacking: list[T]) -> list[T]:
+    """Other processes may be at the same problems: each begins elsewhere, and takes over what others have kept."""
+    begin = os.getpid() * 7919 % max(1, len(lacking))
+    return [*lacking[begin:], *lacking[:begin]]
 
 
 def problem_sha256(problem: Problem) -> str:
@@ -72,10 +82,7 @@ class DenseShots:
         """
         places = [self._place(site, problem) for problem in wanted]
         kept = [store.read(key) for store, key in places]
-        lacking = [(n, name) for n, found in enumerate(kept) for name in arrows if name not in found]
-        # Other processes may be at the same problems: each begins elsewhere, and takes over what others have kept.
-        begin = os.getpid() * 7919 % max(1, len(lacking))
-        lacking = [*lacking[begin:], *lacking[:begin]]
+        lacking = _from_elsewhere([(n, name) for n, found in enumerate(kept) for name in arrows if name not in found])
         posed = self.features.of(site, as_is, [(wanted[n], "mean") for n, _ in lacking])
 
         def aims() -> Iterator[Aim | Kept]:
@@ -100,10 +107,19 @@ class DenseShots:
         """
         places = [self._place(site, problem) for problem in wanted]
         kept = [store.read(key).get(ATTENTION) for store, key in places]
-        lacking = [n for n, found in enumerate(kept) if found is None]
-        aims = (self._attention_aim(site, wanted[n]) for n in lacking)
-        # In several processes where there are few too: one fit takes about as long as a process to start.
-        for n, shot in zip(lacking, shoot_all(aims, self.workers if len(lacking) > 1 else 1), strict=True):
+        lacking = _from_elsewhere([n for n, found in enumerate(kept) if found is None])
+
+        def aims() -> Iterator[AttentionAim | Kept]:
+            for n in lacking:
+                store, key = places[n]
+                known = store.read(key).get(ATTENTION)
+                yield Kept(known) if known else self._attention_aim(site, wanted[n])
+
+        sets = [self.features.activations(site, wanted[n].table) for n in lacking]
+        heavy = max((4 * each.n_tokens * each.d_in for each in sets), default=0) > MOST_SENT
+        # Where there are few problems too: one fit takes about as long as a process to start.
+        workers = self.workers if len(lacking) > 1 and not heavy else 1
+        for n, shot in zip(lacking, shoot_all(aims(), workers), strict=True):
             store, key = places[n]
             store.add(key, ATTENTION, shot)
             kept[n] = shot

@@ -75,6 +75,11 @@ class Features:
             self._pooled.popitem(last=False)
         return found
 
+    def forget(self) -> None:
+        """Let go of the last encoder and what was pooled by it: an SAE may be large, and the next is another."""
+        self._encode = None
+        self._pooled.clear()
+
     def of(self, site: Site, encode: Encode, wanted: Iterable[tuple[Problem, How]]) -> Iterator[Posed]:
         """Features of problems in their order."""
         for problem, how in wanted:

@@ -13,7 +13,7 @@ from typing import Any
 from ...results.files import write_atomically
 from .arrows import Missed, Shot
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Part of every key: raise it when a change alters what an arrow reaches."""
 
 

@@ -140,7 +140,7 @@ class HardProbing:
 
     @classmethod
     def only_nulls(cls, options: Mapping[str, Any]) -> bool:
-        """Return whether baselines with a trained encoder are left out: they say nothing about what only encodes."""
+        """Return whether baselines that are no nulls for what only encodes are left out: quick answers ask for none."""
         return options["probe_conditions"] != "release"
 
     def settings(self) -> dict[str, Any]:
@@ -164,8 +164,11 @@ class HardProbing:
     def measure(self, sae: SAE[Any], site: Site, rng: np.random.Generator) -> list[Row]:
         """Put the arrows of one SAE into the quiver of every problem, and its top latent to finding wrong labels."""
         encode = encoder_of(sae)
-        rows = self._with_arrows(site, encode, lambda problem: problem.y_train)
-        return rows + self._found(site, encode, quality.top_latent)
+        try:
+            rows = self._with_arrows(site, encode, lambda problem: problem.y_train)
+            return rows + self._found(site, encode, quality.top_latent)
+        finally:
+            self._features.forget()
 
     def measure_reference(self, name: str, site: Site, rng: np.random.Generator) -> list[Row]:
         """Measure `dense_quiver`, `clean_probe` or `shuffled_labels`.

@@ -17,6 +17,7 @@ from sae_sanity.harness.plan import ArmSeed, make_plan
 from sae_sanity.harness.profiles import PROFILES
 from sae_sanity.harness.record import command_line, config_hash
 from sae_sanity.harness.show_plan import clusters_of, listing
+from sae_sanity.harness.synthetic.config import resolve_synthetic
 from sae_sanity.suites.suite import suite_classes
 
 
@@ -105,6 +106,15 @@ def test_everything_is_planned_to_take_longer_on_an_older_cpu(monkeypatch):
     assert all(1.8 < older[name] / newer[name] < 4.2 for name in newer)
     measured = {"loading": 24, "activations": 283, "training": 101, "arms": 29}
     assert sum(older[name] for name in measured) == pytest.approx(sum(measured.values()), rel=0.1)
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_worlds_are_planned_by_what_their_stages_are_held_against(monkeypatch, units):
+    monkeypatch.setattr(rules, "has_bfloat16_units", lambda: units)
+    asked = resolve_synthetic({"preset": "smoke"})
+    planned = rules.estimate_worlds(asked).stages
+    assert rules.expected_in_worlds(asked).thumbs.items() < planned.items()
+    assert planned["start"] == rules.START_SECONDS * rules.slowness("cpu")
 
 
 def test_estimates_grow_with_what_costs(monkeypatch):

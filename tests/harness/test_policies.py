@@ -118,6 +118,19 @@ def test_an_arm_that_was_only_shown_has_to_be_beaten_where_the_policy_says_so(fi
     assert required == ["random", "frozen_decoder@iso"]
 
 
+def test_an_arm_that_one_of_the_suites_did_not_measure_is_not_taken_as_beaten_there(finished):
+    _, folder = finished
+    record = load_record(folder)
+    (suite,) = record.design.suites
+    spared = replace(suite, suite="other", required=("random",), shown=())
+    save_record(folder, replace(record, design=replace(record.design, suites=(suite, spared))))
+    asked = Policy(baselines=("frozen_decoder",))
+    with pytest.raises(UsageError, match=r"requires 'frozen_decoder@iso', which other did not measure in this run"):
+        Ruling(asked, "x").over(load_record(folder))
+    votes = asked.model_copy(update={"suites": (suite.suite,)})
+    assert Ruling(votes, "x").over(load_record(folder)).design.suites[0].required
+
+
 def test_a_baseline_that_does_not_exist_for_the_architecture_is_said(finished):
     _, folder = finished
     record = load_record(folder)

@@ -98,7 +98,7 @@ def test_gradient_is_that_of_the_dense_formula():
 
 
 def test_probes_that_are_fitted_together_are_those_of_one_after_another():
-    (train, y), _ = needles(60, 3), None
+    train, y = needles(60, 3)
     together = _fit(train, y, DECAYS).logits(train).T
     for logits, decay in zip(together, DECAYS, strict=True):
         torch.testing.assert_close(logits, _fit(train, y, [decay]).logits(train)[:, 0], rtol=1e-4, atol=1e-4)

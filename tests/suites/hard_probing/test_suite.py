@@ -27,6 +27,7 @@ from sae_sanity.results.stats import arm_scores
 from sae_sanity.suites.hard_probing.arrows import ARROWS, Missed, shoot_all
 from sae_sanity.suites.hard_probing.conditions import REGIMES, Condition, Profile, profile
 from sae_sanity.suites.hard_probing.dense import clean_copies
+from sae_sanity.suites.hard_probing.features import Features, as_is
 from sae_sanity.suites.hard_probing.problems import labelled, problems
 from sae_sanity.suites.hard_probing.quality import Search, against_cue, top_latent
 from sae_sanity.suites.hard_probing.quiver import choose
@@ -66,6 +67,10 @@ class FakeSet:
     @property
     def n_documents(self):
         return len(self.documents)
+
+    @property
+    def n_tokens(self):
+        return sum(map(len, self.documents))
 
     def chunks(self, max_tokens=16384):
         lengths = [len(d) for d in self.documents]
@@ -315,6 +320,25 @@ def test_shots_are_made_once_for_all_saes_and_texts_read_once(tmp_path, monkeypa
         suite.measure(topk(seed), site, rng())
     assert asked == {"logreg": len(PART.conditions), "knn": len(PART.conditions)}
     assert set(site.calls.values()) == {1}
+
+
+def test_of_pooled_features_the_latest_are_kept_and_none_beyond_an_sae(site, monkeypatch):
+    features = Features(SAMPLING, None)
+    asked = [(name, how) for name in NAMES for how in ("mean", "max")]
+    fresh = [Features(SAMPLING, None).pooled(site, name, as_is, how) for name, how in asked]
+    monkeypatch.setattr("sae_sanity.suites.hard_probing.features.KEPT_BYTES", 0)
+    monkeypatch.setattr("sae_sanity.suites.hard_probing.features.FEWEST_KEPT", 3)
+    for _ in range(2):
+        for (name, how), expected in zip(asked, fresh, strict=True):
+            assert np.array_equal(features.pooled(site, name, as_is, how), expected)
+        assert [key[1:] for key in features._pooled] == asked[1:]
+    doubled = features.pooled(site, NAMES[0], lambda acts: 2 * acts)
+    assert np.allclose(doubled, 2 * fresh[0])
+    assert len(features._pooled) == 1
+    suite = make(PART)
+    suite.measure(topk(), site, rng())
+    assert not suite._features._pooled
+    assert suite._features._encode is None
 
 
 def test_other_activations_have_other_shots(tmp_path):
