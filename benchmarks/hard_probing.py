@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ PARTS = (
     ("encoding and pooling", features.Features, "pooled"),
     ("wrong labels", quality.Search, "shoot"),
 )
-SPENT: Counter[str] = Counter()
+SPENT: dict[str, float] = defaultdict(float)
 
 
 def main() -> None:
@@ -86,7 +86,7 @@ def measure(arm: str, sae: SAE[Any], suite: HardProbing, site: Site) -> None:
     SPENT.clear()
     begun = time.monotonic()
     suite.measure(sae, site, np.random.default_rng(0))
-    parts = ", ".join(f"{what} {seconds:.1f}" for what, seconds in SPENT.most_common())
+    parts = ", ".join(f"{what} {seconds:.1f}" for what, seconds in SPENT.items())
     print(f"{arm:<14} {time.monotonic() - begun:.1f} s: {parts}", flush=True)
 
 

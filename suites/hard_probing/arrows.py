@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import sklearn
@@ -19,6 +19,7 @@ from ..probe_data import calm_fits, quietly_import
 from ..randomness import own_numpy_randomness
 
 T = TypeVar("T")
+R = TypeVar("R", covariant=True)
 ArrowName = Literal["logreg", "pca", "knn", "xgboost", "mlp"]
 
 
@@ -78,6 +79,14 @@ class Kept(Generic[T]):
     def shoot(self) -> T:
         """Return it."""
         return self.shot
+
+
+class CanShoot(Protocol[R]):
+    """One arrow with everything that it needs: an `Aim`, a `Kept`, and those of other modules."""
+
+    def shoot(self) -> R:
+        """Shoot it."""
+        ...
 
 
 _UNFITTABLE = (
@@ -178,7 +187,7 @@ def shoot(
     return ARROWS[name](x_train, y_train, x_test, y_test, seed)
 
 
-def shoot_all(aims: Sequence[Aim | Kept] | Iterator[Aim | Kept], workers: int = 1) -> Iterator[Shot | Missed]:
+def shoot_all(aims: Iterable[CanShoot[R]], workers: int = 1) -> Iterator[R]:
     """Shoot in the order of `aims`, each result as soon as those before it are there.
 
     Aims are taken as workers become free, so that a generator holds the features of few problems in memory at a time.
