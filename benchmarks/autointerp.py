@@ -41,6 +41,7 @@ from sae_sanity.suites.autointerp.examples import Layout
 from sae_sanity.suites.autointerp.suite import AutoInterp
 from sae_sanity.suites.autointerp.survey import Corpus
 from sae_sanity.suites.corpora import PACKAGED, load_texts
+from sae_sanity.suites.joined import JoinedSets
 from sae_sanity.suites.judges.answers import AnswerStore
 from sae_sanity.suites.judges.budget import Spent
 from sae_sanity.suites.judges.openai_judge import OpenAIJudge
@@ -184,7 +185,7 @@ def run(options: argparse.Namespace, url: str) -> None:
         judging = Judging(OpenAIJudge("tiny", url), AnswerStore(cache / "answers.sqlite"), Spent())
         # The cap of the set that is read above, by which it is found again: another would have it read twice.
         settings = {"n_latents": options.latents, "layout": Layout(), "seed": 0, "norm_cap": None}
-        suite = AutoInterp(site, texts, judging, **settings)
+        suite = AutoInterp(site, [texts], judging, **settings)
         before = psutil.Process().memory_info().rss / 2**30
         seconds, rate, after = ours(suite, saes, options.latents)
         seconds += reading
@@ -196,7 +197,7 @@ def run(options: argparse.Namespace, url: str) -> None:
         if options.ours_alone:
             emit("autointerp", figures)
             return
-        tokens = Corpus.of(activations).tokens
+        tokens = Corpus.of(JoinedSets((activations,))).tokens
         language = LanguageModel("any", site.model, site.tokenizer, bos_token_id=site.bos_token_id)
         with lent(language), contained(cache / "log", 0):
             model = HookedTransformer.from_pretrained_no_processing("any", dtype=torch.float32)

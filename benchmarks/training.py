@@ -58,7 +58,7 @@ from sae_sanity.suites.smollm2 import demo_site
 ARMS = ("trained", "frozen_decoder", "soft_frozen@0.8", "frozen_encoder")
 D_IN, BATCH, K, HELD_OUT = 576, 2048, 32, 8
 TEXT_TOKENS = 145_000
-"""Collected at least, so that runs of up to 40 steps find one set in the cache."""
+"""Collected at least, so that short runs find one set in the cache."""
 
 
 class Side(NamedTuple):

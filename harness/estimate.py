@@ -185,7 +185,7 @@ def estimate(
     on_site = [name for name in site_suites(settings) if name in clusters]
     # Suites that probe read the same texts.
     probed = max((clusters[name] for name in READING if name in clusters), default=0)
-    tokens = _tokens(settings) + _probed_tokens(settings, probed) + _read_again(settings) if on_site else 0
+    tokens = _tokens(settings) + _probed_tokens(settings, probed) if on_site else 0
     saes = len(plan.saes())
     return Estimate(
         tokens,
@@ -343,12 +343,6 @@ def _tokens(settings: Settings) -> int:
     """Tokens of the texts that arms are made from and measured on."""
     s = settings
     return s.tokens + s.calibration_tokens + s.held_out_documents * s.context_size
-
-
-def _read_again(settings: Settings) -> int:
-    """Tokens of the texts that `autointerp` shows: known ones, but a set of their own."""
-    s = settings
-    return s.calibration_tokens + s.held_out_documents * s.context_size if "autointerp" in s.suites else 0
 
 
 def _probed_tokens(settings: Settings, datasets: int) -> int:

@@ -36,8 +36,8 @@ class Subject:
     """What `reconstruction` measures."""
     held_out_activations: ActivationSet
     """The same texts' activations: where L0 and dead latents are measured."""
-    interpretation: TextSet
-    """What latents are read in: the texts of calibration and those held out, for rare latents need many."""
+    interpretation: tuple[TextSet, ...]
+    """What latents are read in: the texts held out and those of calibration, for rare latents need many."""
     hashes: dict[str, str] = field(default_factory=dict)
     """sha256 of the model and the texts."""
     notes: tuple[str, ...] = ()
@@ -157,9 +157,7 @@ def _subject(
         calibration=calibration,
         held_out=texts.held_out,
         held_out_activations=held_out,
-        interpretation=replace(
-            texts.held_out, name="read", documents=texts.held_out.documents + texts.calibration.documents
-        ),
+        interpretation=(texts.held_out, texts.calibration),
         hashes={"site": site.fingerprint} | {f"texts/{name}": each.sha256 for name, each in sets.items()},
         notes=(*(describe(n, a) for n, a in zip(sets, (train, calibration, held_out), strict=True)), *texts.notes),
         artefact=artefact,

@@ -68,8 +68,9 @@ class SuiteContext:
     """Norm above which a token is left out, the one that the training activations had."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The settings of the check by name; a suite reads those that it knows."""
-    interpretation: TextSet | None = None
-    """Documents that no arm was trained on, those on which thresholds were set among them: more than are held out."""
+    interpretation: tuple[TextSet, ...] = ()
+    """Sets of documents that no arm was trained on, those on which thresholds were set among them: more than are held
+    out. The site has read them."""
     judge: Judging | None = None
     """Who answers the questions of a suite that has some, and what it may cost."""
 

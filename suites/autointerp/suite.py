@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from ..joined import JoinedSets
 from ..suite import Judging, SuiteContext, Together
 from .blocks import BLOCK, Decided, ask_in_blocks, notes_of_steps, rows_of_steps
 from .examples import Layout, gather
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from sae_lens.saes.sae import SAE
 
     from ...results.scores import Row
-    from ..activations import ActivationSet
     from ..site import Site
     from ..texts import TextSet
     from .blocks import Asked
@@ -64,12 +64,12 @@ class AutoInterp:
     exploratory: tuple[str, ...] = ("detection_saebench",)
     metrics: tuple[str, ...] = (metric, *exploratory)
     sampled = True
-    version = 3
+    version = 4
 
     def __init__(
         self,
         site: Site,
-        texts: TextSet,
+        texts: Sequence[TextSet],
         judging: Judging,
         *,
         n_latents: int,
@@ -82,7 +82,7 @@ class AutoInterp:
 
         Args:
             site: where activations come from.
-            texts: documents that no arm was trained on.
+            texts: sets of documents that no arm was trained on; those that the site has read are not read again.
             judging: who answers.
             n_latents: latents of each SAE.
             layout: which texts are shown.
@@ -90,7 +90,7 @@ class AutoInterp:
             norm_cap: norm above which a token is left out, the one that the training activations had.
             early_stop: whether latents are asked about step by step, until somebody says that it is enough.
         """
-        self.site, self.texts, self.judging, self.layout = site, texts, judging, layout
+        self.site, self.texts, self.judging, self.layout = site, tuple(texts), judging, layout
         self.n_latents, self.seed, self.norm_cap, self.early_stop = n_latents, seed, norm_cap, early_stop
 
     @classmethod
@@ -100,7 +100,7 @@ class AutoInterp:
         Raises:
             ValueError: the check has no judge, or no texts to read latents in.
         """
-        if context.judge is None or context.interpretation is None:
+        if context.judge is None or not context.interpretation:
             raise ValueError("autointerp needs a judge and texts")
         options = context.options
         layout = Layout(n_balanced=options["detection_examples"], hard=options["hard_negatives"])
@@ -128,8 +128,8 @@ class AutoInterp:
         )
         also |= {"early_stop": BLOCK} if self.early_stop else {}
         return also | {
-            "texts": self.texts.sha256,
-            "activations": self._activations.key,
+            "texts": [each.sha256 for each in self.texts],
+            "activations": list(self._activations.keys),
             "judge": self.judging.judge.identity(),
             "n_latents": self.n_latents,
             "layout": asdict(self.layout),
@@ -194,8 +194,8 @@ class AutoInterp:
         return notes_of_steps(asked, planned, self.n_latents) if self.early_stop else ()
 
     @cached_property
-    def _activations(self) -> ActivationSet:
-        return self.site.collect(self.texts, norm_cap=self.norm_cap)
+    def _activations(self) -> JoinedSets:
+        return JoinedSets(tuple(self.site.collect(each, norm_cap=self.norm_cap) for each in self.texts))
 
     @cached_property
     def _corpus(self) -> Corpus:

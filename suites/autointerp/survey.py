@@ -15,7 +15,7 @@ from .windows import WindowCounts, askable
 if TYPE_CHECKING:
     from sae_lens.saes.sae import SAE
 
-    from ..activations import ActivationSet
+    from ..joined import JoinedSets
     from .examples import Layout
 
 DEAD_BELOW = 15
@@ -70,9 +70,9 @@ class Corpus:
     """Real tokens of each text."""
 
     @classmethod
-    def of(cls, activations: ActivationSet) -> Corpus:
+    def of(cls, activations: JoinedSets) -> Corpus:
         """The texts that activations are of, those without a kept token included."""
-        batches = list(activations.splice_batches(activations.n_documents, 64))
+        batches = list(activations.splice_batches(64))
         width = max(batch.tokens.shape[1] for batch in batches)
         rows = [torch.nn.functional.pad(b.tokens, (0, width - b.tokens.shape[1])) for b in batches]
         return cls(torch.cat(rows), torch.tensor([n for b in batches for n in b.lengths]))
@@ -110,7 +110,7 @@ class Firings:
 
 
 def survey(
-    activations: ActivationSet,
+    activations: JoinedSets,
     saes: Sequence[SAE[Any]],
     corpus: Corpus,
     pool: Int[torch.Tensor, "n 2"],
@@ -137,7 +137,7 @@ def survey(
 
 
 def collect_firings(
-    activations: ActivationSet, saes: Sequence[SAE[Any]], chosen: Sequence[Sequence[int]], corpus: Corpus
+    activations: JoinedSets, saes: Sequence[SAE[Any]], chosen: Sequence[Sequence[int]], corpus: Corpus
 ) -> tuple[Firings, ...]:
     """Where chosen latents of many SAEs fire; the activations are read once.
 
@@ -161,7 +161,7 @@ def collect_firings(
     return tuple(_by_latent(shape, parts, len(c)) for parts, c in zip(found, chosen, strict=True))
 
 
-def slices(activations: ActivationSet, saes: Sequence[SAE[Any]]) -> Iterator[Slice]:
+def slices(activations: JoinedSets, saes: Sequence[SAE[Any]]) -> Iterator[Slice]:
     """Encode all tokens with all SAEs, some tokens at a time; an SAE meets the tokens in the order of the texts."""
     encoders = [encoder(sae) for sae in saes]
     rows = [max(1, _BYTES // (4 * sae.cfg.d_sae)) for sae in saes]

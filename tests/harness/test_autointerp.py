@@ -40,7 +40,7 @@ def reading_subject(settings, cache, progress):
     rng = np.random.default_rng(7)
     texts = TextSet("read", tuple(" ".join(rng.choice(WORDS[:60], 55)) for _ in range(120)))
     site = replace(tiny_site(cache / "long", settings.hook_name), context_size=60)
-    return replace(made, site=site, interpretation=texts)
+    return replace(made, site=site, interpretation=(texts,))
 
 
 class Reader:

@@ -42,7 +42,7 @@ def knowing_subject(settings, cache, progress):
         calibration=found["calibration"],
         held_out=sets["held_out"],
         held_out_activations=found["held_out"],
-        interpretation=sets["calibration"],
+        interpretation=(sets["calibration"],),
     )
 
 

@@ -80,7 +80,7 @@ def tiny_subject(settings: Settings, cache: Path, progress: Progress) -> Subject
         calibration,
         texts["held_out"],
         held_out,
-        interpretation=texts["calibration"],
+        interpretation=(texts["calibration"],),
         notes=(describe("train", train),),
     )
 

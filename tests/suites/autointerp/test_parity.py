@@ -23,6 +23,7 @@ from sae_sanity.suites.autointerp.latent import Latent
 from sae_sanity.suites.autointerp.prompts import Decoder, content_seed, detection_question, explanation_question
 from sae_sanity.suites.autointerp.scoring import mark, parse_explanation, parse_predictions, saebench_score
 from sae_sanity.suites.autointerp.survey import Corpus, collect_firings
+from sae_sanity.suites.joined import JoinedSets
 from sae_sanity.suites.randomness import own_randomness
 from sae_sanity.suites.saebench import LanguageModel
 from sae_sanity.suites.saebench.language_model import hooked_model
@@ -185,7 +186,7 @@ def test_scores_equal_saebench_exactly(model, sae, site, texts, name, seed):
 
 def test_from_texts_on_disk_to_the_same_scores(sae, site, texts):
     """The whole way, with a model for SAEBench that returns the activations that the site has."""
-    activations = site.collect(texts, norm_cap=1e9)
+    activations = JoinedSets((site.collect(texts, norm_cap=1e9),))
     corpus = Corpus.of(activations)
     resid = torch.zeros(*corpus.tokens.shape, 16)
     for rows, document, position in activations.chunks():

@@ -11,6 +11,8 @@ from sae_sanity.suites import collector
 from sae_sanity.suites.autointerp import survey as module
 from sae_sanity.suites.autointerp.examples import Layout
 from sae_sanity.suites.autointerp.survey import Corpus, collect_firings, survey
+from sae_sanity.suites.joined import JoinedSets
+from sae_sanity.suites.texts import TextSet
 
 
 def make_sae(architecture, *, d_sae):
@@ -27,7 +29,9 @@ def saes():
 @pytest.fixture
 def collected(make_site, monkeypatch):
     monkeypatch.setattr(collector, "SHARD_BYTES", 7 * 32 * 16 * 2)
-    return make_site().collect(tiny_texts("train", 30, 1))
+    site, documents = make_site(), tiny_texts("train", 30, 1).documents
+    first = site.collect(TextSet("held_out", documents[:11]))
+    return JoinedSets((first, site.collect(TextSet("calibration", documents[11:]), norm_cap=first.norm_cap)))
 
 
 @pytest.fixture
