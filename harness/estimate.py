@@ -67,7 +67,10 @@ SECONDS_PER_PROBLEM, DENSE_SHARE = 0.4, 1.0
 SECONDS_PER_SEARCH = 20.0
 """XGBoost's random search at one hard problem: 11 at 250 training rows, 28 at 1,024."""
 SECONDS_PER_CELL = 2.5
-"""One SAE in a suite that nothing more is known of, `autointerp` without what its judge takes among them."""
+"""One SAE in a suite that nothing more is known of."""
+SECONDS_PER_SURVEYED_MAC, SECONDS_PER_SURVEYED_TOKEN = 3.3e-11, 2.8e-5
+"""One SAE in `autointerp`, without what its judge takes: per token x d_in x d_sae (encoded twice) and per token (windows
+are counted). By three runs of 15 SAEs with judge `token_statistics`, L0 32, on an older CPU."""
 REFERENCES = 2
 """References of a suite, chance and ceiling: each is measured like an SAE."""
 D_IN = 576
@@ -327,8 +330,11 @@ def _seconds_but_reading(name: str, plan: Plan, n_clusters: int, saes: int, macs
         return encoded + (saes + REFERENCES) * probes
     if name == "causal_editing":
         return seconds_of_edits(s, saes)
-    asking = judge_cost(plan).tokens / LOCAL_TOKENS_PER_SECOND if name == "autointerp" and s.judge == "local" else 0.0
-    return saes * SECONDS_PER_CELL + asking
+    if name == "autointerp":
+        read = s.calibration_tokens + s.held_out_documents * s.context_size
+        looked_at = read * (macs * SECONDS_PER_SURVEYED_MAC + SECONDS_PER_SURVEYED_TOKEN)
+        return saes * looked_at + (judge_cost(plan).tokens / LOCAL_TOKENS_PER_SECOND if s.judge == "local" else 0.0)
+    return saes * SECONDS_PER_CELL
 
 
 def reading_share(name: str, plan: Plan, clusters: Mapping[str, int]) -> float:
