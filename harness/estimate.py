@@ -69,8 +69,8 @@ SECONDS_PER_SEARCH = 20.0
 SECONDS_PER_CELL = 2.5
 """One SAE in a suite that nothing more is known of."""
 SECONDS_PER_SURVEYED_MAC, SECONDS_PER_SURVEYED_TOKEN = 3.3e-11, 2.8e-5
-"""One SAE in `autointerp`, without what its judge takes: per token x d_in x d_sae (encoded twice) and per token (windows
-are counted). By three runs of 15 SAEs with judge `token_statistics`, L0 32, on an older CPU."""
+"""One SAE in `autointerp`, without what its judge takes: per token x d_in x d_sae (encoded twice) and per token, for
+windows are counted. By three runs of 15 SAEs with judge `token_statistics`, L0 32, on an older CPU."""
 REFERENCES = 2
 """References of a suite, chance and ceiling: each is measured like an SAE."""
 D_IN = 576
