@@ -36,8 +36,9 @@ TOKENS_PER_SECOND, IN_FLOAT32, EMULATED = 5_000, 1_200, 200
 """Activations at layer 12 of SmolLM2-135M in bfloat16 (245,760 tokens took 47 s); on a CPU that has no units for it, in
 float32 (177 and 233 s) and in bfloat16 (106 tokens a second and core)."""
 OLDER_CPU = 1.9
-"""All else on a CPU without units for bfloat16, which is an older one, in times of one with them: two cores of an AVX2
-server took 1.2 (encoding) to 2.5 (training) times as long in a check, and 1.6 in synthetic worlds."""
+"""What is done with SAEs on a CPU without units for bfloat16, which is an older one, in times of one with them: two
+cores of an AVX2 server took 1.2 (encoding) to 2.5 (training) times as long. Imports, loading and the report take no
+longer there."""
 SECONDS_PER_MAC = 5.3e-11
 """Per token x d_in x d_sae of one SAE's optimiser step through SAELens: 120 steps of 12 SAEs took 92 s."""
 SECONDS_PER_STEP, SECONDS_PER_LATENT, SECONDS_PER_SPARSE_MAC, SECONDS_PER_ENTRY = 1.4e-3, 2e-9, 1.3e-11, 1.8e-10
@@ -243,11 +244,11 @@ def thumb_stages(plan: Plan, clusters: Mapping[str, int], d_in: int | None = Non
     s, d = plan.settings, d_in or D_IN
     on_site = [name for name in site_suites(s) if name in clusters]
     slower = slowness(s.device)
-    stages: dict[str, float] = {"start": START_SECONDS * slower}
+    stages: dict[str, float] = {"start": START_SECONDS}
     if on_site:
         macs, saes = d * s.d_sae, len(plan.saes())
         held_out = s.held_out_documents * s.context_size
-        stages["loading"] = LOADING_SECONDS * slower
+        stages["loading"] = LOADING_SECONDS
         stages["activations"] = _tokens(s) / tokens_per_second(s)
         how = {"architecture": s.architecture, "sparse": steps_sparsely(s)}
         each = seconds_of_steps(plan.steps, s.batch_size, (d, s.d_sae), s.l0, **how)
@@ -257,11 +258,11 @@ def thumb_stages(plan: Plan, clusters: Mapping[str, int], d_in: int | None = Non
         stages |= {name: _seconds_of_suite(name, plan, clusters, macs) for name in on_site}
     if SYNTHETIC in clusters:
         stages[SYNTHETIC] = thumb_worlds(of_check(s))
-    return stages | {"report": REPORT_SECONDS * slower}
+    return stages | {"report": REPORT_SECONDS}
 
 
 def slowness(device: str) -> float:
-    """How much longer than on the server of the rules of thumb everything takes but reading texts."""
+    """How much longer than on the server of the rules of thumb SAEs and probes take."""
     return 1.0 if device != "cpu" or has_bfloat16_units() else OLDER_CPU
 
 
@@ -294,7 +295,7 @@ def seconds_of_steps(
 
 
 def _stages_of_worlds(settings: SyntheticSettings) -> dict[str, float]:
-    return {SYNTHETIC: thumb_worlds(settings), "report": REPORT_SECONDS * slowness(settings.device)}
+    return {SYNTHETIC: thumb_worlds(settings), "report": REPORT_SECONDS}
 
 
 def thumb_worlds(settings: SyntheticSettings) -> float:
@@ -382,7 +383,7 @@ def bytes_of_worlds(settings: SyntheticSettings) -> int:
 
 def estimate_worlds(settings: SyntheticSettings, speeds: Speeds | None = None) -> Estimate:
     """Estimate a synthetic run."""
-    thumbs = {"start": START_SECONDS * slowness(settings.device), **_stages_of_worlds(settings)}
+    thumbs = {"start": START_SECONDS, **_stages_of_worlds(settings)}
     stages, measured = corrected(thumbs, about_of_worlds(settings), speeds)
     cells = len(synthetic_plan(settings).saes()) * settings.worlds
     return Estimate(0, cells, stages, measured, results_bytes=bytes_of_worlds(settings))

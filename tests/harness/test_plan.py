@@ -103,7 +103,8 @@ def test_everything_is_planned_to_take_longer_on_an_older_cpu(monkeypatch):
         found.append(rules.thumb_stages(plan, clusters_of(plan.settings)))
     newer, older = found
     assert newer.keys() == older.keys()
-    assert all(1.8 < older[name] / newer[name] < 4.2 for name in newer)
+    alike = ("start", "loading", "report")
+    assert all(older[name] == newer[name] if name in alike else 1.8 < older[name] / newer[name] < 4.2 for name in newer)
     measured = {"loading": 24, "activations": 283, "training": 101, "arms": 29}
     assert sum(older[name] for name in measured) == pytest.approx(sum(measured.values()), rel=0.1)
 
@@ -114,7 +115,7 @@ def test_worlds_are_planned_by_what_their_stages_are_held_against(monkeypatch, u
     asked = resolve_synthetic({"preset": "smoke"})
     planned = rules.estimate_worlds(asked).stages
     assert rules.expected_in_worlds(asked).thumbs.items() < planned.items()
-    assert planned["start"] == rules.START_SECONDS * rules.slowness("cpu")
+    assert planned["start"] == rules.START_SECONDS
 
 
 def test_estimates_grow_with_what_costs(monkeypatch):
