@@ -90,21 +90,24 @@ def measured(benchmark: Benchmark, repeats: int, place: str, here: Path) -> dict
     """Run a benchmark so many times; what its file will hold."""
     found: dict[str, list[float]] = {}
     loads: list[float] = []
+    stolen: list[float] = []
     record = {"benchmark": benchmark.name, "command": benchmark.command, "threads": benchmark.threads}
     record |= {"machine": machine(), "versions": versions(PACKAGES)}
     for number in range(1, repeats + 1):
         loads.append(round(os.getloadavg()[0], 1))
         say(f"{place} {benchmark.name}, run {number} of {repeats}, load {loads[-1]}: {benchmark.command}")
-        begun = time.monotonic()
+        begun, others = time.monotonic(), taken_by_others()
         try:
             said = one_run(benchmark, here)
         except FailedError as error:
             say(f"{place} {benchmark.name} failed: {error}")
             return record | {"failed": str(error), "load": loads}
-        say(f"{place} {benchmark.name}, {time.monotonic() - begun:.0f} s")
+        seconds = time.monotonic() - begun
+        stolen.append(round((taken_by_others() - others) / seconds / (os.cpu_count() or 1), 3))
+        say(f"{place} {benchmark.name}, {seconds:.0f} s, of which the host gave {stolen[-1]:.1%} to other machines")
         for what, values in said.items():
             found.setdefault(what, []).extend(values)
-    return record | {"repeats": repeats, "load": loads, "figures": summaries(benchmark, found)}
+    return record | {"repeats": repeats, "load": loads, "stolen": stolen, "figures": summaries(benchmark, found)}
 
 
 def summaries(benchmark: Benchmark, found: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
@@ -182,6 +185,11 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
     }
+
+
+def taken_by_others() -> float:
+    """Seconds of all cores that a virtual machine wanted and its host gave to others; 0 where nobody counts them."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
 def processor() -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -124,6 +125,18 @@ def test_repeats_and_rounds_are_one_spread(go, here):
     assert text.startswith("# Speed\n\n")
     assert text.endswith(f"{END}\n\nThe rest.\n")
     assert "old" not in text
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_record_says_what_the_host_gave_to_others(go, here, monkeypatch, counted):
+    counter = iter([10.0, 10.0 + 0.5 * os.cpu_count(), 20.0, 20.0])
+    times = lambda: SimpleNamespace(**({"steal": next(counter)} if counted else {}))  # noqa: E731
+    monkeypatch.setattr(bench.psutil, "cpu_times", times)
+    here("fast", "import time; time.sleep(1); emit('fast', {'ratio': 4})")
+    _, found, _ = go(fast(repeats=2))
+    first, second = found["fast"]["stolen"]
+    assert (0 < first < 0.5) if counted else first == 0  # half a second of every core, of a run of a second and more
+    assert second == 0
 
 
 def test_a_record_has_machine_and_versions_and_neither_dates_nor_folders(go, here, tmp_path):
