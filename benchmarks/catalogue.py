@@ -93,7 +93,7 @@ _ARCHITECTURES = {
     "matryoshka_batchtopk": "Matryoshka",
 }
 _DRAWN = "other random numbers"
-_UNLIKE = {"jumprelu": "other random numbers; at 40 steps another L0, not to be compared"}
+_UNLIKE = {"jumprelu": "other random numbers and another L0: not to be compared"}
 _PLANNED = {"check": "a check", "sweep": "a sweep", "synthetic": "a synthetic run", "judge": "a check with a judge"}
 
 
@@ -118,7 +118,7 @@ CATALOGUE = (
         (
             _faster("ratio", "four BatchTopK arms of 1,024 latents on one stream against `SAETrainer` one by one"),
             _faster("ratio of CPU", "that in CPU seconds", None),
-            _same("trained as long as the demo's: 120 steps"),
+            _same("after 120 steps, the whole training of the demo"),
         ),
         ("--texts", "--steps", "120"),
         threads=1,

@@ -36,9 +36,9 @@ TOKENS_PER_SECOND, IN_FLOAT32, EMULATED = 5_000, 1_200, 200
 """Activations at layer 12 of SmolLM2-135M in bfloat16 (245,760 tokens took 47 s); on a CPU that has no units for it, in
 float32 (177 and 233 s) and in bfloat16 (106 tokens a second and core)."""
 OLDER_CPU = 1.9
-"""What is done with SAEs on a CPU without units for bfloat16, which is an older one, in times of one with them: two
-cores of an AVX2 server took 1.2 (encoding) to 2.5 (training) times as long. Imports, loading and the report take no
-longer there."""
+"""All but reading texts, imports, loading and the report on a CPU without units for bfloat16, which is an older one, in
+times of one with them: two cores of an AVX2 server took 1.2 (encoding) to 2.5 (training) times as long, 1.2 to 1.6 in
+synthetic worlds. Imports and loading hardly took longer there (12 to 15 and 19 to 24 s)."""
 SECONDS_PER_MAC = 5.3e-11
 """Per token x d_in x d_sae of one SAE's optimiser step through SAELens: 120 steps of 12 SAEs took 92 s."""
 SECONDS_PER_STEP, SECONDS_PER_LATENT, SECONDS_PER_SPARSE_MAC, SECONDS_PER_ENTRY = 1.4e-3, 2e-9, 1.3e-11, 1.8e-10
@@ -69,9 +69,10 @@ SECONDS_PER_SEARCH = 20.0
 """XGBoost's random search at one hard problem: 11 at 250 training rows, 28 at 1,024."""
 SECONDS_PER_CELL = 2.5
 """One SAE in a suite that nothing more is known of."""
-SECONDS_PER_SURVEYED_MAC, SECONDS_PER_SURVEYED_TOKEN = 3.3e-11, 2.8e-5
-"""One SAE in `autointerp`, without what its judge takes: per token x d_in x d_sae (encoded twice) and per token, for
-windows are counted. By three runs of 15 SAEs with judge `token_statistics`, L0 32, on an older CPU."""
+SECONDS_PER_SURVEYED_MAC, SECONDS_PER_SURVEYED_TOKEN, SECONDS_PER_SHOWN_LATENT = 3.3e-11, 2.8e-5, 0.013
+"""One SAE in `autointerp`, without what its judge takes: per token x d_in x d_sae (encoded twice), per token, for
+windows are counted, and per latent, whose windows are drawn. By three runs of 15 SAEs at L0 32 with 4 latents and judge
+`token_statistics`, and one of 5 SAEs with 60 latents, all on an older CPU and divided by `OLDER_CPU`."""
 REFERENCES = 2
 """References of a suite, chance and ceiling: each is measured like an SAE."""
 D_IN = 576
@@ -207,7 +208,7 @@ def corrected(
     """Stages with what earlier runs of their kind took, compared with the same rules of thumb, and which they are."""
     factors = {name: speeds.factor(name, about, thumb) if speeds else None for name, thumb in thumbs.items()}
     known = [factor for factor in factors.values() if factor is not None]
-    # Nobody times the imports before a check begins; they are as slow as the rest.
+    # Nobody times the imports before a check begins; they are taken to be off their rule as the rest is.
     factors["start"] = median(known) if known else None
     stages = {name: thumb * (factors[name] or 1.0) for name, thumb in thumbs.items()}
     return stages, frozenset(name for name, factor in factors.items() if factor is not None)
@@ -262,7 +263,7 @@ def thumb_stages(plan: Plan, clusters: Mapping[str, int], d_in: int | None = Non
 
 
 def slowness(device: str) -> float:
-    """How much longer than on the server of the rules of thumb SAEs and probes take."""
+    """How much longer than on the server of the rules of thumb that takes which is not read, loaded or reported."""
     return 1.0 if device != "cpu" or has_bfloat16_units() else OLDER_CPU
 
 
@@ -334,6 +335,7 @@ def _seconds_but_reading(name: str, plan: Plan, n_clusters: int, saes: int, macs
     if name == "autointerp":
         read = s.calibration_tokens + s.held_out_documents * s.context_size
         looked_at = read * (macs * SECONDS_PER_SURVEYED_MAC + SECONDS_PER_SURVEYED_TOKEN)
+        looked_at += s.latents * SECONDS_PER_SHOWN_LATENT
         return saes * looked_at + (judge_cost(plan).tokens / LOCAL_TOKENS_PER_SECOND if s.judge == "local" else 0.0)
     return saes * SECONDS_PER_CELL
 

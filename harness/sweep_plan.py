@@ -114,7 +114,7 @@ def _texts(task: Task) -> str:
 def _activations(task: Task) -> set[str]:
     """Names of all activations that a check reads, those of single suites too; the cache keeps them."""
     texts = _texts(task)
-    return {texts, *(f"{texts} {suite}" for suite in READING.union({"autointerp"}).intersection(task.settings.suites))}
+    return {texts, *(f"{texts} {suite}" for suite in READING.intersection(task.settings.suites))}
 
 
 def _trainings(task: Task, number: int) -> Iterator[str]:

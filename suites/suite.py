@@ -70,7 +70,7 @@ class SuiteContext:
     """The settings of the check by name; a suite reads those that it knows."""
     interpretation: tuple[TextSet, ...] = ()
     """Sets of documents that no arm was trained on, those on which thresholds were set among them: more than are held
-    out. The site has read them."""
+    out. In a check the site has read them, with this norm cap."""
     judge: Judging | None = None
     """Who answers the questions of a suite that has some, and what it may cost."""
 

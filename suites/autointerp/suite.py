@@ -87,9 +87,15 @@ class AutoInterp:
             n_latents: latents of each SAE.
             layout: which texts are shown.
             seed: decides what is drawn.
-            norm_cap: norm above which a token is left out, the one that the training activations had.
+            norm_cap: norm above which a token is left out, the one that the training activations had; None takes
+                that of the first set's first texts for all.
             early_stop: whether latents are asked about step by step, until somebody says that it is enough.
+
+        Raises:
+            ValueError: there is no set of texts.
         """
+        if not texts:
+            raise ValueError("autointerp needs texts to read latents in")
         self.site, self.texts, self.judging, self.layout = site, tuple(texts), judging, layout
         self.n_latents, self.seed, self.norm_cap, self.early_stop = n_latents, seed, norm_cap, early_stop
 
@@ -195,7 +201,9 @@ class AutoInterp:
 
     @cached_property
     def _activations(self) -> JoinedSets:
-        return JoinedSets(tuple(self.site.collect(each, norm_cap=self.norm_cap) for each in self.texts))
+        first = self.site.collect(self.texts[0], norm_cap=self.norm_cap)
+        others = (self.site.collect(each, norm_cap=first.norm_cap) for each in self.texts[1:])
+        return JoinedSets((first, *others))
 
     @cached_property
     def _corpus(self) -> Corpus:

@@ -16,15 +16,21 @@ import pandas as pd
 import pytest
 from loopback_judge import KEY, LoopbackJudge, Reply
 from scipy.stats import spearmanr
-from tiny_site import TINY, WORDS, tiny_site, tiny_subject
+from tiny_site import TINY, WORDS, tiny_site, tiny_subject, tiny_texts
 
 from sae_sanity.harness import cli, subject
+from sae_sanity.harness.measures import make_suites
+from sae_sanity.harness.progress import Silent
 from sae_sanity.harness.record import latents_of, load_record, report_of
 from sae_sanity.results.report.json_format import to_json
 from sae_sanity.results.store import Store
 from sae_sanity.suites.autointerp import suite as module
 from sae_sanity.suites.autointerp.prompts import detection_question, explanation_question
+from sae_sanity.suites.corpora import Texts
 from sae_sanity.suites.judges.answers import AnswerStore
+from sae_sanity.suites.judges.budget import Spent
+from sae_sanity.suites.judges.openai_judge import OpenAIJudge
+from sae_sanity.suites.suite import Judging
 from sae_sanity.suites.texts import TextSet
 
 SPELLED = {f"w{i}": word for i, word in enumerate(["1999", "7", "?", "Paris", "London", "Rome"])}
@@ -52,6 +58,16 @@ class Reader:
     def __call__(self, ids):
         words = self.tokenizer.convert_ids_to_tokens(list(ids))
         return tuple(f" {SPELLED.get(word, 'word' + word)}" for word in words)
+
+
+def test_latents_are_looked_at_in_what_the_check_has_read(settings, tmp_path, monkeypatch):
+    site = tiny_site(tmp_path / "cache", settings.hook_name)
+    texts = Texts(*(tiny_texts(name, 20, n) for n, name in enumerate(("train", "calibration", "held_out"))), ())
+    made = subject._subject("tiny", "tiny", site, texts, Silent())
+    monkeypatch.setattr(site.model, "forward", lambda *_, **__: pytest.fail("the language model reads again"))
+    judging = Judging(OpenAIJudge("any", "http://127.0.0.1:1/v1"), AnswerStore(tmp_path / "answers.sqlite"), Spent())
+    (suite,) = make_suites(settings.model_copy(update={"suites": ("autointerp",)}), made, judging)
+    assert suite.settings()["activations"] == [made.held_out_activations.key, made.calibration.key]
 
 
 @pytest.fixture(scope="module")

@@ -315,11 +315,16 @@ def test_the_plan_knows_what_will_be_trained(folders, tmp_path, l0, monkeypatch)
 
 
 def test_a_check_reads_again_what_no_earlier_one_has_read(write, tmp_path):
-    """The texts of its latents, for AutoInterp: the same check without it leaves none."""
+    """AutoInterp reads what every check has read, probing suites what they probe."""
     defaults = {k: v for k, v in QUICK.items() if k not in {*NAMED, "suites"}} | {"judge": "token_statistics"}
-    suites = [["reconstruction"], ["reconstruction", "autointerp"], ["autointerp"], ["reconstruction"]]
+    suites = [
+        ["reconstruction"],
+        ["reconstruction", "autointerp"],
+        ["sparse_probing"],
+        ["sparse_probing", "autointerp"],
+    ]
     found = plan_sweep(write(defaults, *({"target": "tiny", "l0": 4.0 + n, "suites": s} for n, s in enumerate(suites))))
-    assert [share.tokens > 0 for share in shares(found)] == [True, True, False, False]
+    assert [share.tokens > 0 for share in shares(found)] == [True, False, True, False]
 
 
 def test_where_no_baselines_are_kept_none_is_saved(folders, monkeypatch):
