@@ -184,6 +184,7 @@ def _latent(
     if len(pool) < layout.n_random:
         yield Missing(number, stratum, rate, "all", f"the texts hold {len(pool)} windows of {layout.n_random}")
         return
+    _indexing()  # SAEBench draws random numbers when it is imported: the first latent would have other texts
     with own_randomness(int(rng.integers(2**31))):
         split = windows.split()
         if split is None:

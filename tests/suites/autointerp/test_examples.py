@@ -168,6 +168,19 @@ def test_the_same_again(firings, corpus, monkeypatch):
     assert run(firings, corpus, seed=1) != latents
 
 
+def test_texts_owe_nothing_to_what_is_drawn_when_saebench_is_imported(firings, corpus, latents, monkeypatch):
+    library, imported = examples.library, []
+
+    def importing():
+        if not imported:
+            imported.append((random.random(), torch.rand(3)))
+        return library()
+
+    monkeypatch.setattr(examples, "library", importing)
+    assert run(firings, corpus) == latents
+    assert imported
+
+
 def test_latents_that_fire_in_too_few_places_are_counted(corpus):
     found = run(fire(corpus, 0.0, 0.003, 0.008, 0.9), corpus)
     assert [(type(each), each.number) for each in found] == [
