@@ -28,17 +28,18 @@ if TYPE_CHECKING:
 # on this machine took (`speeds`) is put in their place, so they have to be right in proportion more than in size.
 START_SECONDS = 12.0
 """Imports, until a check begins; once for each command."""
-LOADING_SECONDS = 18.0
-"""Loading the language model, cleaning the texts."""
+LOADING_SECONDS, CLEANING_SECONDS = 17.5, 2.2e-5
+"""Loading the language model; cleaning a token of the texts. On an AVX2 server both took 19.1, 19.3 and 20.1 s with
+65,000 tokens and 24.2 with 298,000, on the newer one 18 with these."""
 REPORT_SECONDS = 3.0
 """Statistics and the record."""
-TOKENS_PER_SECOND, IN_FLOAT32, EMULATED = 5_000, 1_200, 200
+TOKENS_PER_SECOND, IN_FLOAT32, EMULATED = 5_000, 1_100, 200
 """Activations at layer 12 of SmolLM2-135M in bfloat16 (245,760 tokens took 47 s); on a CPU that has no units for it, in
-float32 (177 and 233 s) and in bfloat16 (106 tokens a second and core)."""
-OLDER_CPU = 1.9
+float32 (65,152 took 56 to 61 s in four runs, 298,240 took 283) and in bfloat16 (106 tokens a second and core)."""
+OLDER_CPU, OLDER_TRAINING, OLDER_ENCODING = 1.9, 2.6, 1.3
 """All but reading texts, imports, loading and the report on a CPU without units for bfloat16, which is an older one, in
-times of one with them: two cores of an AVX2 server took 1.2 (encoding) to 2.5 (training) times as long, 1.2 to 1.6 in
-synthetic worlds. Imports and loading hardly took longer there (12 to 15 and 19 to 24 s)."""
+times of one with them; of that the arms' training, and matching their L0. Two cores of an AVX2 server took 2.5 to 2.9
+times as long to train, 1.1 to 2.0 to match, 1.2 to 1.6 in synthetic worlds. Imports and loading hardly took longer."""
 SECONDS_PER_MAC = 5.3e-11
 """Per token x d_in x d_sae of one SAE's optimiser step through SAELens: 120 steps of 12 SAEs took 92 s."""
 SECONDS_PER_STEP, SECONDS_PER_LATENT, SECONDS_PER_SPARSE_MAC, SECONDS_PER_ENTRY = 1.4e-3, 2e-9, 1.3e-11, 1.8e-10
@@ -59,8 +60,9 @@ SECONDS_PER_CALIBRATED_LATENT, SECONDS_PER_MEASURED_LATENT = 3e-8, 1.5e-8
 presets smoke and small (fewer samples), beside other work."""
 SECONDS_PER_DOCUMENT_MAC = 8e-11
 """Per token x d_in x d_sae of what is encoded and decoded document by document."""
-SECONDS_PER_SPLICED_TOKEN = 2.3e-4
-"""A token through the layers above the hook, with logits."""
+SECONDS_PER_SPLICED_TOKEN, SPLICED_IN_FLOAT32 = 2.3e-4, 1.7e-3
+"""A token through the layers above the hook, with logits; in float32 (7 s for 4,096 tokens, 1.7 for 1,024), where it
+lost more than reading did."""
 SECONDS_PER_PROBE = 0.19
 """The probes of one SAE on one dataset of 500 prompts."""
 SECONDS_PER_PROBLEM, DENSE_SHARE = 0.4, 1.0
@@ -244,18 +246,18 @@ def thumb_stages(plan: Plan, clusters: Mapping[str, int], d_in: int | None = Non
     """Seconds of every stage of a check by rules of thumb alone."""
     s, d = plan.settings, d_in or D_IN
     on_site = [name for name in site_suites(s) if name in clusters]
-    slower = slowness(s.device)
+    older = slowness(s.device) > 1
     stages: dict[str, float] = {"start": START_SECONDS}
     if on_site:
         macs, saes = d * s.d_sae, len(plan.saes())
         held_out = s.held_out_documents * s.context_size
-        stages["loading"] = LOADING_SECONDS
+        stages["loading"] = LOADING_SECONDS + _tokens(s) * CLEANING_SECONDS
         stages["activations"] = _tokens(s) / tokens_per_second(s)
         how = {"architecture": s.architecture, "sparse": steps_sparsely(s)}
         each = seconds_of_steps(plan.steps, s.batch_size, (d, s.d_sae), s.l0, **how)
-        stages["training"] = len(plan.trained) * s.seeds * each * slower
+        stages["training"] = len(plan.trained) * s.seeds * each * (OLDER_TRAINING if older else 1.0)
         encoded = s.calibration_tokens * CALIBRATION_PASSES + held_out
-        stages["arms"] = saes * encoded * macs * SECONDS_PER_ENCODED_MAC * slower
+        stages["arms"] = saes * encoded * macs * SECONDS_PER_ENCODED_MAC * (OLDER_ENCODING if older else 1.0)
         stages |= {name: _seconds_of_suite(name, plan, clusters, macs) for name in on_site}
     if SYNTHETIC in clusters:
         stages[SYNTHETIC] = thumb_worlds(of_check(s))
@@ -272,6 +274,13 @@ def tokens_per_second(settings: Settings) -> int:
     if settings.device != "cpu" or (has_bfloat16_units() and settings.arithmetic in ("auto", "bfloat16")):
         return TOKENS_PER_SECOND
     return EMULATED if settings.arithmetic == "bfloat16" else IN_FLOAT32
+
+
+def _seconds_of_splicing(settings: Settings) -> float:
+    """A token, in the arithmetic of the language model."""
+    if (rate := tokens_per_second(settings)) == TOKENS_PER_SECOND:
+        return SECONDS_PER_SPLICED_TOKEN
+    return SPLICED_IN_FLOAT32 * IN_FLOAT32 / rate  # no emulated run was timed: as slow as reading is
 
 
 def seconds_of_steps(
@@ -317,8 +326,7 @@ def _seconds_but_reading(name: str, plan: Plan, n_clusters: int, saes: int, macs
     """Of a suite, on the server of the rules of thumb."""
     s = plan.settings
     if name == "reconstruction":
-        # As slow as reading is here, in the arithmetic of the language model.
-        spliced = s.ce_documents * s.context_size * SECONDS_PER_SPLICED_TOKEN * TOKENS_PER_SECOND / tokens_per_second(s)
+        spliced = s.ce_documents * s.context_size * _seconds_of_splicing(s)
         encoded = s.held_out_documents * s.context_size * macs * SECONDS_PER_DOCUMENT_MAC
         return (saes + REFERENCES) * (encoded + spliced / slowness(s.device))
     encoded = (saes + REFERENCES) * _probed_tokens(s, n_clusters) * macs * SECONDS_PER_ENCODED_MAC

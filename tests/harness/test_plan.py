@@ -104,9 +104,20 @@ def test_work_on_saes_is_planned_to_take_longer_on_an_older_cpu(monkeypatch):
     newer, older = found
     assert newer.keys() == older.keys()
     alike = ("start", "loading", "report")
-    assert all(older[name] == newer[name] if name in alike else 1.8 < older[name] / newer[name] < 4.2 for name in newer)
+    assert all(older[name] == newer[name] if name in alike else 1.2 < older[name] / newer[name] < 6 for name in newer)
     measured = {"loading": 24, "activations": 283, "training": 101, "arms": 29}
-    assert sum(older[name] for name in measured) == pytest.approx(sum(measured.values()), rel=0.15)
+    assert sum(older[name] for name in measured) == pytest.approx(sum(measured.values()), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("stage", "took"),
+    [("loading", 19.3), ("activations", 59.3), ("training", 8.3), ("reconstruction", 45.3), ("sparse_probing", 52.0)],
+)
+def test_a_short_check_is_planned_by_the_same_rules(monkeypatch, stage, took):
+    """The smoke profile on the same server, measured by itself; `arms` took 4.4 to 8.4 s, planned 5.3."""
+    monkeypatch.setattr(rules, "has_bfloat16_units", lambda: False)
+    plan = make_plan(settings(profile="smoke"))
+    assert rules.thumb_stages(plan, clusters_of(plan.settings))[stage] == pytest.approx(took, rel=0.15)
 
 
 @pytest.mark.parametrize(
