@@ -27,6 +27,15 @@ CLIP_NORM = 1.0
 """Gradient norm at which SAELens' trainer clips."""
 
 
+def has_half_units(device: torch.device | str) -> bool:
+    """Whether arms learn in mixed precision on a device: a GPU with units for bfloat16 (Ampere and later).
+
+    On a CPU they are float32 products that may use its bfloat16 units (`fast_matmul`).
+    """
+    device = torch.device(device)
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def log_error(l0: float, target: float) -> float:
     """log(L0 / target), bounded so that one odd batch cannot throw the coefficient."""
     return max(-1.0, min(1.0, math.log(max(l0, 1e-3) / target)))
@@ -52,6 +61,9 @@ class Learner:
     """Adam over what is not frozen."""
     coefficient: float = 1.0
     """Current sparsity coefficient (unused by TopK and its kin, constant for JumpReLU: its thresholds move)."""
+    mixed: bool = False
+    """Whether the forward pass and its gradients take bfloat16 products, as `autocast` of SAELens' trainer does;
+    weights, their gradients and Adam's moments are float32 either way."""
 
     @property
     def name(self) -> str:
@@ -62,15 +74,16 @@ class Learner:
         """Take one optimiser step on activations from `Moments.seen` and return the loss."""
         self.sae.train()
         self.optimizer.param_groups[0]["lr"] = schedule.rate(step)
-        output = self.sae.training_forward_pass(
-            TrainStepInput(
-                sae_in=batch,
-                coefficients={SPARSITY_COEFFICIENT.get(self.sae.cfg.architecture(), ""): self.coefficient},
-                dead_neuron_mask=self.since_fired > schedule.dead_after,
-                n_training_steps=step,
-                is_logging_step=False,
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.mixed):
+            output = self.sae.training_forward_pass(
+                TrainStepInput(
+                    sae_in=batch,
+                    coefficients={SPARSITY_COEFFICIENT.get(self.sae.cfg.architecture(), ""): self.coefficient},
+                    dead_neuron_mask=self.since_fired > schedule.dead_after,
+                    n_training_steps=step,
+                    is_logging_step=False,
+                )
             )
-        )
         output.loss.backward()
         torch.nn.utils.clip_grad_norm_(self.sae.parameters(), CLIP_NORM)
         self.optimizer.step()
@@ -129,7 +142,7 @@ def new_learner(
         moments: of the training activations.
         seed: of the random directions.
         first: one batch from `moments.seen`, on which thresholds are set so that every arm starts at the target L0;
-            the arm learns on its device.
+            the arm learns on its device, in mixed precision where `has_half_units`.
     """
     sae = baseline.start(shape, moments, seed).to(first.device)
     set_first_threshold(sae, first, shape.l0)
@@ -138,7 +151,8 @@ def new_learner(
     optimizer = torch.optim.Adam(free, lr=0.0, betas=(0.9, 0.999), fused=True)
     start = sae.W_dec.detach().clone()
     fired = torch.zeros(shape.d_sae, dtype=torch.int64, device=first.device)
-    return Learner(baseline, seed, sae, start, shape.l0, fired, optimizer)
+    mixed = has_half_units(first.device)
+    return Learner(baseline, seed, sae, start, shape.l0, fired, optimizer, mixed=mixed)
 
 
 @torch.no_grad()

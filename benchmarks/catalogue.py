@@ -94,7 +94,7 @@ _ARCHITECTURES = {
 }
 _DRAWN = "other random numbers"
 _UNLIKE = {"jumprelu": "other random numbers and another L0: not to be compared"}
-_PLANNED = {"check": "a check", "sweep": "a sweep", "synthetic": "a synthetic run", "judge": "a check with a judge"}
+_PLANNED = {"sweep": "a sweep", "synthetic": "a synthetic run", "judge": "a check with a judge"}
 
 
 def _planned() -> tuple[Figure, ...]:
@@ -215,6 +215,13 @@ CATALOGUE = (
             Figure(
                 "demo seconds, planned",
                 "the demo's time, planned by the smoke run before: predicted / actual",
+                0.75,
+                1.25,
+            ),
+            Figure("demo seconds, thumbs, planned", "that by rules of thumb: predicted / actual", 0.75, 1.25),
+            Figure(
+                "smoke seconds, thumbs, planned",
+                "time of its smoke profile, planned by rules of thumb: predicted / actual",
                 0.75,
                 1.25,
             ),

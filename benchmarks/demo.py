@@ -2,8 +2,8 @@
 
 python benchmarks/demo.py [--profiles smoke demo]
 Runs `sae-sanity check demo` in a process of its own with an empty cache, installation excluded, and prints wall time,
-CPU time, peak RSS and the exit code, which must be 0, 1 or 3. Each profile is planned first, by what
-those before it took on this machine, as a user does who tries smoke first; predicted by actual is printed.
+CPU time, peak RSS and the exit code, which must be 0, 1 or 3. Each profile is planned first, by rules of thumb alone
+and by what those before it took on this machine, as a user does who tries smoke first; predicted by actual is printed.
 """
 
 from __future__ import annotations
@@ -35,22 +35,28 @@ class Ran(NamedTuple):
     code: int
     """Exit code."""
     planned: dict[str, float]
-    """Predicted by actual: `seconds`, bytes of `results` and of `cache`."""
+    """Predicted by actual: `seconds`, bytes of `results` and of `cache`; `seconds, thumbs` by rules of thumb alone."""
+
+
+def plan(profile: str, cache: Path) -> dict[str, float]:
+    """What a plan says with what a cache knows."""
+    environ = os.environ | {"SAE_SANITY_CACHE": str(cache)}
+    planning = [sys.executable, *command("plan", "demo", "--profile", profile, "--json")]
+    return predictions(json.loads(subprocess.run(planning, env=environ, check=True, stdout=subprocess.PIPE).stdout))
 
 
 def check(profile: str, folder: Path, speeds: Path) -> Ran:
     """Plan the demo and run it with nothing cached but a record of speeds, which it adds to."""
     results, cache = folder / profile / "results", folder / profile / "cache"
     cache.mkdir(parents=True)
+    by_thumb = plan(profile, cache)
     if speeds.exists():
         shutil.copy(speeds, cache)
     environ = os.environ | {"SAE_SANITY_CACHE": str(cache)}
     environ.pop("SAE_SANITY_BASELINES", None)
-    asked = ["demo", "--profile", profile]
-    planning = [sys.executable, *command("plan", *asked, "--json")]
-    plan = json.loads(subprocess.run(planning, env=environ, check=True, stdout=subprocess.PIPE).stdout)
+    predicted = plan(profile, cache)
     begun = time.monotonic()
-    run = [sys.executable, *command("check", *asked, "--results", results)]
+    run = [sys.executable, *command("check", "demo", "--profile", profile, "--results", results)]
     process = subprocess.Popen(run, env=environ, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - begun
@@ -58,7 +64,8 @@ def check(profile: str, folder: Path, speeds: Path) -> Ran:
     if process.returncode not in MEASURED:
         sys.exit(f"the check of profile {profile} ended with exit code {process.returncode}")
     actual = {"seconds": seconds, "results": bytes_in(results), "cache": bytes_in(cache / "activations")}
-    planned = {what: predictions(plan)[what] / value for what, value in actual.items()}
+    planned = {what: predicted[what] / value for what, value in actual.items()}
+    planned["seconds, thumbs"] = by_thumb["seconds"] / seconds
     shutil.copy(cache / "speeds.json", speeds)
     return Ran(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20, process.returncode, planned)
 

@@ -2,11 +2,14 @@
 
 python benchmarks/training.py [--d-sae 1024] [--steps 20] [--texts | --activations FOLDER] [--step sparse] [--threads 1]
                               [--matmul highest] [--rounds 1] [--architecture batchtopk] [--json FILE]
+                              [--device cpu] [--autocast] [--d-in 576] [--k 32]
 One run, the two sides in turn: `train_together` with four arms on one stream against `SAETrainer.fit` called once for
 every arm. Same starts, batches, steps, schedule, clipping and dead-latent window. SAELens cannot freeze or project: its
 side is given `requires_grad_(False)` and a hook behind its optimiser's step, as a user would write them. Its matrix
 products are as it comes (`highest`); `--matmul medium` lets them use bfloat16 units, as `train_together` does.
-`--step dense` measures the step that goes through SAELens' own forward pass.
+`--step dense` measures the step that goes through SAELens' own forward pass, which is that of checks on a GPU.
+`--autocast` has both sides take bfloat16 products; ours does so on a GPU anyhow. The paper's size on a GPU would be
+`--device cuda --step dense --autocast --d-in 2304 --d-sae 73728 --k 160`, which was never run: none was lent.
 
 Explained variance is that of the arms after the last of these steps, on rows of the same texts that were not trained
 on (a set too small for that is refused), with the sparsity of training.
@@ -56,7 +59,7 @@ from sae_sanity.suites.probe_data import DEMO
 from sae_sanity.suites.smollm2 import demo_site
 
 ARMS = ("trained", "frozen_decoder", "soft_frozen@0.8", "frozen_encoder")
-D_IN, BATCH, K, HELD_OUT = 576, 2048, 32, 8
+D_IN, BATCH, HELD_OUT = 576, 2048, 8
 TEXT_TOKENS = 145_000
 """Collected at least, so that short runs find one set in the cache."""
 
@@ -82,11 +85,15 @@ class Task(NamedTuple):
     held_out: torch.Tensor
     sparse: bool
     matmul: str
+    device: str = "cpu"
+    autocast: bool = False
 
     def learners(self) -> list[Learner]:
         """All arms at step 0, the same every time."""
         first = self.moments.seen(self.train[0])
         made = [new_learner(parse_arm(arm), self.shape, self.moments, 0, first) for arm in ARMS]
+        for learner in made:
+            learner.mixed |= self.autocast
         return [sparse_learner(learner) for learner in made] if self.sparse else made
 
 
@@ -96,21 +103,23 @@ def rows_entered(n_batches: int) -> int:
     return BUFFER_ROWS + (n_batches - 1) // half * half * BATCH
 
 
-def activations(collected: ActivationSet | None, n_batches: int) -> list[torch.Tensor]:
+def activations(collected: ActivationSet | None, n_batches: int, d_in: int = D_IN) -> list[torch.Tensor]:
     """Batches of which no row is in two.
 
     Raises:
-        SystemExit: The set has too few rows for that.
+        SystemExit: The set has too few rows for that, or others than `d_in` wide.
     """
     if collected is not None:
+        if collected.d_in != d_in:
+            raise SystemExit(f"--d-in is {d_in}; these activations are {collected.d_in} wide")
         if collected.n_tokens < (least := rows_entered(n_batches)):
             raise SystemExit(
                 f"{n_batches} batches without a row twice need {least:,} tokens, not {collected.n_tokens:,}"
             )
         return list(collected.batches(BATCH, seed=0, n_batches=n_batches))
     generator = torch.Generator().manual_seed(0)
-    mix = torch.randn(D_IN, D_IN, generator=generator) * torch.logspace(0, -2, D_IN)[:, None]
-    return [torch.randn(BATCH, D_IN, generator=generator) @ mix + 1.0 for _ in range(n_batches)]
+    mix = torch.randn(d_in, d_in, generator=generator) * torch.logspace(0, -2, d_in)[:, None]
+    return [torch.randn(BATCH, d_in, generator=generator) @ mix + 1.0 for _ in range(n_batches)]
 
 
 def of_texts(n_batches: int) -> ActivationSet:
@@ -134,10 +143,18 @@ def explained(sae: TrainingSAE[Any], x: torch.Tensor) -> float:
     return 1 - error / float((x - x.mean(0)).square().sum())
 
 
-def timed(train: Callable[[], None]) -> tuple[float, float]:
+def timed(train: Callable[[], Any]) -> tuple[float, float]:
+    wait()
     wall, cpu = time.perf_counter(), time.process_time()
     train()
+    wait()
     return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def wait() -> None:
+    """Until a GPU has done what it was told."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def ours(task: Task) -> Side:
@@ -153,6 +170,7 @@ def trainer_of(learner: Learner, task: Task) -> SAETrainer[Any, Any]:
     """SAELens' own class as it comes, in its own trainer, with the arm's start and what is frozen."""
     sae = get_sae_training_class(task.shape.architecture)[0](copy.deepcopy(learner.sae.cfg))
     sae.load_state_dict(learner.sae.state_dict())
+    sae.to(task.device)
     for name in learner.baseline.frozen:
         getattr(sae, name).requires_grad_(False)
     schedule, warm_up = task.schedule, round(task.schedule.warm_up * task.schedule.steps)
@@ -164,7 +182,8 @@ def trainer_of(learner: Learner, task: Task) -> SAETrainer[Any, Any]:
         lr_warm_up_steps=warm_up if warm_up > 1 else 0,
         lr_decay_steps=max(1, round(schedule.decay * schedule.steps)),
         dead_feature_window=schedule.dead_after,
-        device="cpu",
+        device=task.device,
+        autocast=task.autocast,
         logger=LoggingConfig(log_to_wandb=False),
     )
     trainer = SAETrainer(cfg=cfg, sae=sae, data_provider=seen(task))
@@ -192,16 +211,18 @@ def theirs(task: Task) -> Side:
 
 
 def best(work: Callable[[], Any], repeats: int = 7) -> float:
-    """Least CPU seconds of some repeats."""
+    """Least seconds of some repeats: of CPU, which neighbours do not lengthen, but on a GPU those of the clock."""
     work()
-    return min(timed(work)[1] for _ in range(repeats))
+    return min(timed(work)[0 if torch.cuda.is_initialized() else 1] for _ in range(repeats))
 
 
-def ceilings(d_sae: int) -> dict[str, float]:
+def ceilings(task: Task) -> dict[str, float]:
     """What this machine reaches: products of the encoder's size (GFLOP/s), a copy of 64 MB (GB/s)."""
-    x, weights, big = torch.randn(BATCH, D_IN), torch.randn(D_IN, d_sae), torch.randn(1 << 24)
-    out, rough, target = torch.empty(BATCH, d_sae), torch.empty(BATCH, d_sae).bfloat16(), torch.empty_like(big)
-    halves, work = (x.bfloat16(), weights.bfloat16()), 2e-9 * BATCH * D_IN * d_sae
+    d_in, d_sae = task.shape.d_in, task.shape.d_sae
+    with torch.device(task.device):
+        x, weights, big = torch.randn(BATCH, d_in), torch.randn(d_in, d_sae), torch.randn(1 << 24)
+        out, rough, target = torch.empty(BATCH, d_sae), torch.empty(BATCH, d_sae).bfloat16(), torch.empty_like(big)
+    halves, work = (x.bfloat16(), weights.bfloat16()), 2e-9 * BATCH * d_in * d_sae
     found = {"float32": work / best(lambda: torch.mm(x, weights, out=out))}
     with fast_matmul():
         found["medium"] = work / best(lambda: torch.mm(x, weights, out=out))
@@ -209,15 +230,16 @@ def ceilings(d_sae: int) -> dict[str, float]:
     return found | {"copy": 8e-9 * big.numel() / best(lambda: target.copy_(big))}
 
 
-def needs(d_sae: int) -> tuple[float, float]:
+def needs(shape: Shape) -> tuple[float, float]:
     """GFLOP of the encoders and GB of all else that one step of all arms cannot do without.
 
     A decoding, a product of each entry with its error and, for each matrix that learns, a transposed sum: each reads
     a row for every entry. Adam reads a matrix, its gradient and two moments and writes three of them.
     """
     learned = sum(2 - len(parse_arm(arm).frozen) for arm in ARMS)
-    rows = (2 * len(ARMS) + learned) * BATCH * K * D_IN
-    return 2e-9 * len(ARMS) * BATCH * D_IN * d_sae, 4e-9 * (rows + learned * 7 * d_sae * D_IN)
+    rows = (2 * len(ARMS) + learned) * BATCH * shape.l0 * shape.d_in
+    work = 2e-9 * len(ARMS) * BATCH * shape.d_in * shape.d_sae
+    return work, 4e-9 * (rows + learned * 7 * shape.d_sae * shape.d_in)
 
 
 def spread(values: list[float], digits: int = 2) -> str:
@@ -238,12 +260,13 @@ def report(task: Task, rounds: list[tuple[Side, Side]]) -> dict[str, Any]:
     mine, other = (rounds[-1][i].explained for i in (0, 1))
     for arm, a, b in zip(ARMS, mine, other, strict=True):
         print(f"EV {arm:18} {a:.4f} {b:.4f}  difference {a - b:+.4f}")
-    machine, (flop, traffic) = ceilings(task.shape.d_sae), needs(task.shape.d_sae)
-    cpu = statistics.median(a.cpu for a, _ in rounds) / steps
+    machine, (flop, traffic) = ceilings(task), needs(task.shape)
+    kind = "cpu" if task.device == "cpu" else "wall"
+    cpu = statistics.median(getattr(a, kind) for a, _ in rounds) / steps
     print("machine     " + ", ".join(f"{k} {v:,.0f} {'GB' if k == 'copy' else 'GFLOP'}/s" for k, v in machine.items()))
     bound = flop / machine["bfloat16"], traffic / machine["copy"]
     print(
-        f"a step      {1e3 * cpu:.1f} ms of CPU for all arms; encoders at the bfloat16 ceiling"
+        f"a step      {1e3 * cpu:.1f} ms ({kind}) for all arms; encoders at the bfloat16 ceiling"
         f" {1e3 * bound[0]:.1f} ms ({bound[0] / cpu:.0%}), sparse sums and Adam at the copy's"
         f" {1e3 * bound[1]:.1f} ms ({bound[1] / cpu:.0%}); {flop / cpu:,.0f} GFLOP/s, {traffic / cpu:,.0f} GB/s"
     )
@@ -264,20 +287,27 @@ def main() -> None:
     parser.add_argument("--step", default="sparse", choices=["sparse", "dense"])
     parser.add_argument("--matmul", default="highest", choices=["highest", "medium"], help="of SAELens' side")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--autocast", action="store_true", help="bfloat16 products on both sides")
+    parser.add_argument("--d-in", type=int, default=D_IN)
+    parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_big_buffers()  # as the command line does; both sides gain
     n_batches = options.steps + HELD_OUT
     kept = ActivationSet.open(options.activations) if options.activations else None
-    data = activations(of_texts(n_batches) if options.texts else kept, n_batches)
+    data = activations(of_texts(n_batches) if options.texts else kept, n_batches, options.d_in)
+    moments = measure_moments(data[: min(32, options.steps)])
+    data = [batch.to(options.device) for batch in data]
     train, held_out = data[: options.steps], torch.cat(data[options.steps :])
-    moments, shape = measure_moments(train[:32]), Shape(options.architecture, D_IN, options.d_sae, float(K))
+    shape = Shape(options.architecture, options.d_in, options.d_sae, float(options.k))
     schedule, sparse = Schedule(options.steps, BATCH), options.step == "sparse"
-    task = Task(shape, moments, schedule, train, held_out, sparse, options.matmul)
+    task = Task(shape, moments, schedule, train, held_out, sparse, options.matmul, options.device, options.autocast)
     print(
-        f"{shape.architecture}, {D_IN} x {shape.d_sae}, k {K}, {len(ARMS)} arms, {options.steps} steps of {BATCH},"
-        f" {options.step} step, {options.threads} threads, SAELens' products {options.matmul}"
+        f"{shape.architecture}, {shape.d_in} x {shape.d_sae}, k {options.k}, {len(ARMS)} arms,"
+        f" {options.steps} steps of {BATCH}, {options.step} step, {options.device}, {options.threads} threads,"
+        f" SAELens' products {'autocast' if options.autocast else options.matmul}"
     )
     ours(task._replace(schedule=Schedule(2, BATCH)))  # warm-up
     rounds = []

@@ -29,6 +29,7 @@ from ..baselines import (
     train_together,
 )
 from ..baselines.interface import AnySAE
+from ..baselines.learner import has_half_units
 from ..baselines.normalisation import RUN_TIME
 from ..baselines.wrap import BadSAE, in_raw_space, load_folder, shape_of
 from ..results.design import ArmFacts
@@ -105,6 +106,8 @@ class Material:
     """Whether activations are taken minus their mean over d_in."""
     draw: int | None = None
     """Which of several worlds this is: mixed into every seed, since a start of one world is no start of another."""
+    device: str = "cpu"
+    """Where arms learn; what they are measured on is on the CPU."""
     sparse_step: bool = False
     """Whether arms learn by `SparseLearner`: the same losses, sums in another order, choices from float32 values."""
 
@@ -206,6 +209,8 @@ class ArmMaker:
         ingredients |= {"target": self._target}
         if self.material.sparse_step:
             ingredients |= {"step": f"sparse {SPARSE_VERSION}"}
+        if has_half_units(self.material.device):
+            ingredients |= {"products": "bfloat16"}
         imported = self._imports.get((sae.arm, sae.seed))
         return content_key(ingredients | ({"imported": dict(imported.record["files"])} if imported else {}))
 
@@ -296,7 +301,7 @@ class ArmMaker:
         )
         for _ in range(start):
             next(batches)
-        return batches
+        return (batch.to(self.material.device) for batch in batches)
 
     def _learner(self, baseline: Baseline, seed: int) -> Learner:
         first = self.moments.seen(next(self._stream(0)))

@@ -93,6 +93,7 @@ class Runner:
             artefact=subject.artefact,
             model_sha256=subject.site.weights_sha256,
             centred=subject.site.centre,
+            device=learns_on(settings.device),
             sparse_step=steps_sparsely(settings),
         )
         return ArmMaker(self.plan, material, self.arms, self.progress)
@@ -199,6 +200,11 @@ def steps_sparsely(settings: Settings) -> bool:
     """Whether the arms of a check learn by the step that costs what their active latents cost."""
     # Its CUDA branches were never run; JumpReLU's sparse step steers L0 in another way.
     return settings.device == "cpu" and settings.architecture in ("topk", "batchtopk")
+
+
+def learns_on(device: str) -> str:
+    """Where the arms of a check learn: on its GPU; on the CPU where the language model is on another accelerator."""
+    return device if device.partition(":")[0] == "cuda" else "cpu"
 
 
 def is_joint(suite: Suite | type[Suite]) -> bool:

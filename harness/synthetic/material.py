@@ -79,5 +79,6 @@ def material_of(world: World, settings: SyntheticSettings) -> Material:
         WorldRows(world, settings.evaluation_samples, HELD_OUT),
         f"synthetic-{settings.world}-{settings.n_features}x{settings.d_in}-seed-{world.seed}",
         draw=world.seed,
+        device=settings.device,
         sparse_step=True,
     )

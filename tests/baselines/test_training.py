@@ -16,9 +16,11 @@ from sae_sanity.baselines import (
     new_learner,
     parse_arm,
     random_directions,
+    sparse_learner,
     to_inference,
     train_together,
 )
+from sae_sanity.baselines.learner import has_half_units
 from sae_sanity.baselines.training import load_checkpoint, save_checkpoint
 
 STEPS = Schedule(steps=30, batch_size=256, lr=3e-3)
@@ -121,6 +123,25 @@ def test_together_equals_alone(shape, moments, stream):
     assert all(torch.equal(v, alone.sae.state_dict()[k]) for k, v in both[0].sae.state_dict().items())
 
 
+def _saelens_trainer(sae, moments, stream, *, autocast=False):
+    """SAELens' own trainer for 20 steps at a constant rate."""
+    return SAETrainer(
+        cfg=SAETrainerConfig(
+            total_training_samples=20 * 256,
+            train_batch_size_samples=256,
+            lr=1e-3,
+            lr_end=1e-3,
+            device="cpu",
+            autocast=autocast,
+            logger=LoggingConfig(log_to_wandb=False),
+            dead_feature_window=100,
+            n_batches_for_norm_estimate=1,
+        ),
+        sae=sae,
+        data_provider=(b * moments.scale for b in stream(0)),
+    )
+
+
 @pytest.mark.parametrize("architecture", ["topk", "abstopk", "batchtopk", "matryoshka_batchtopk", "matching_pursuit"])
 def test_against_saelens_own_trainer(architecture, moments, stream):
     """Same start, same batches, constant rate: SAELens' SAETrainer ends at the same weights."""
@@ -128,23 +149,76 @@ def test_against_saelens_own_trainer(architecture, moments, stream):
     flat = Schedule(steps=20, batch_size=256, lr=1e-3, warm_up=0.0, decay=0.0)
     ours, _ = _train("trained", shape, moments, stream, schedule=flat)
     theirs = new_learner(parse_arm("trained"), shape, moments, 0, sparse_world(512, 9) * moments.scale).sae
-    trainer = SAETrainer(
-        cfg=SAETrainerConfig(
-            total_training_samples=20 * 256,
-            train_batch_size_samples=256,
-            lr=1e-3,
-            lr_end=1e-3,
-            device="cpu",
-            logger=LoggingConfig(log_to_wandb=False),
-            dead_feature_window=100,
-            n_batches_for_norm_estimate=1,
-        ),
-        sae=theirs,
-        data_provider=(b * moments.scale for b in stream(0)),
-    )
-    trainer.fit()
+    _saelens_trainer(theirs, moments, stream).fit()
     for name, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.sae.state_dict()[name], value, rtol=2e-3, atol=2e-4)
+
+
+def _mixed(arm, shape, moments, stream, mixed, schedule):
+    learner = new_learner(parse_arm(arm), shape, moments, 0, sparse_world(512, 9) * moments.scale)
+    learner.mixed = mixed
+    train_together([learner], stream, moments, schedule)
+    return learner
+
+
+@pytest.mark.parametrize("arm", ["trained", "soft_frozen@0.8"])
+def test_mixed_precision_explains_as_much(arm, shape, moments, stream):
+    """bfloat16 products, as on a GPU: final explained variance within .002, all that is kept in float32."""
+    held_out, explained = sparse_world(4096, 77) * moments.scale, []
+    for mixed in (False, True):
+        learner = _mixed(arm, shape, moments, stream, mixed, Schedule(steps=150, batch_size=256, lr=3e-3))
+        with torch.no_grad():
+            error = (learner.sae(held_out) - held_out).square().sum()
+        explained.append(1 - float(error / (held_out - held_out.mean(0)).square().sum()))
+    assert explained[1] != explained[0]
+    assert explained[1] == pytest.approx(explained[0], abs=0.002)
+    assert torch.bfloat16 not in {tensor.dtype for tensor in learner.state().values()}
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "matryoshka_batchtopk", "matching_pursuit"])
+def test_mixed_precision_is_saelens_own_autocast(architecture, moments, stream):
+    shape = Shape(architecture, D_IN, D_SAE, L0)
+    flat = Schedule(steps=20, batch_size=256, lr=1e-3, warm_up=0.0, decay=0.0)
+    ours, plain = (_mixed("trained", shape, moments, stream, mixed, flat).sae for mixed in (True, False))
+    theirs = new_learner(parse_arm("trained"), shape, moments, 0, sparse_world(512, 9) * moments.scale).sae
+    _saelens_trainer(theirs, moments, stream, autocast=True).fit()
+    off = [
+        sum(float((one.state_dict()[name] - value).abs().sum()) for name, value in theirs.state_dict().items())
+        for one in (ours, plain)
+    ]
+    assert off[0] < 0.1 * off[1]
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "mixed"), [("cpu", (9, 0), False), ("cuda", (7, 5), False), ("cuda:1", (8, 0), True)]
+)
+def test_gpus_with_units_for_it_train_in_mixed_precision(monkeypatch, device, capability, mixed):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda where: asked.append(str(where)) or capability)
+    assert has_half_units(device) is mixed
+    assert asked == ([] if device == "cpu" else [device])
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_an_arm_learns_as_its_device_can(monkeypatch, moments, mixed):
+    monkeypatch.setattr("sae_sanity.baselines.learner.has_half_units", lambda device: mixed)
+    shape = Shape("standard", D_IN, D_SAE, L0)
+    learner = new_learner(parse_arm("trained"), shape, moments, 0, sparse_world(512, 9) * moments.scale)
+    assert (learner.mixed, sparse_learner(learner).mixed) == (mixed, mixed)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_arms_learn_the_same_on_a_gpu(shape, moments, stream):
+    held_out, explained = sparse_world(4096, 77) * moments.scale, []
+    for device in ("cpu", "cuda"):
+        first = (sparse_world(512, 9) * moments.scale).to(device)
+        learner = new_learner(parse_arm("trained"), shape, moments, 0, first)
+        there = lambda start, device=device: (batch.to(device) for batch in stream(start))  # noqa: E731
+        train_together([learner], there, moments, Schedule(steps=150, batch_size=256, lr=3e-3))
+        with torch.no_grad():
+            error = (learner.sae.cpu()(held_out) - held_out).square().sum()
+        explained.append(1 - float(error / (held_out - held_out.mean(0)).square().sum()))
+    assert explained[1] == pytest.approx(explained[0], abs=0.002)
 
 
 def test_training_learns_more_than_frozen_and_random(moments, stream):

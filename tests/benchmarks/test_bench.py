@@ -410,7 +410,7 @@ def test_explained_variance_says_after_how_many_steps():
 
 def test_every_plan_has_the_target():
     rows = [row for each in CATALOGUE for row in each.figures if "predicted / actual" in row.what]
-    assert len([row for row in rows if "rules of thumb" in row.what]) == 4
+    assert len([row for row in rows if "rules of thumb" in row.what]) == 5
     assert {(row.least, row.most) for row in rows} == {(0.75, 1.25)}
 
 
@@ -447,9 +447,26 @@ def test_a_check_that_failed_is_not_measured(code, ends_with, tmp_path):
 
 
 def test_the_demo_is_measured_by_the_same_codes(monkeypatch, tmp_path):
-    monkeypatch.setattr(demo, "command", lambda what, *_: ["-c", f"print('{{}}'); exit({4 * (what == 'check')})"])
+    said = '{"seconds": 1, "results_bytes": 1, "cache_bytes": 1}'
+    monkeypatch.setattr(demo, "command", lambda what, *_: ["-c", f"print('{said}'); exit({4 * (what == 'check')})"])
     with pytest.raises(SystemExit, match="the check of profile smoke ended with exit code 4"):
         demo.check("smoke", tmp_path, tmp_path / "none")
+
+
+def test_the_demo_is_planned_with_and_without_what_is_known(monkeypatch, tmp_path):
+    """The plan is of 2e6 s where it knows something; the check takes well under a second."""
+    there = "import json, os, pathlib; known = pathlib.Path(os.environ['SAE_SANITY_CACHE'], 'speeds.json')"
+    plan = f"{there}; print(json.dumps(dict(seconds=1e6 * (1 + known.exists()), results_bytes=3, cache_bytes=8)))"
+    check = f"{there}; results = pathlib.Path(sys.argv[-1]); results.mkdir(); (results / 'rows').write_text('12')"
+    shelf = "(known.parent / 'activations').mkdir(); (known.parent / 'activations/a').write_text('1234')"
+    script = {"plan": plan, "check": f"import sys; {check}; {shelf}; known.write_text('new')"}
+    monkeypatch.setattr(demo, "command", lambda what, *rest: ["-c", script[what], *map(str, rest)])
+    speeds = tmp_path / "speeds.json"
+    speeds.write_text("old")
+    planned = demo.check("smoke", tmp_path, speeds).planned
+    assert planned.pop("seconds") == pytest.approx(2 * planned.pop("seconds, thumbs"))
+    assert planned == {"results": 1.5, "cache": 2.0}
+    assert speeds.read_text() == "new"
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from sae_sanity.harness.estimate import (
 from sae_sanity.harness.executors.ray import RayExecutor
 from sae_sanity.harness.plan import make_plan
 from sae_sanity.harness.progress import Silent
+from sae_sanity.harness.run import learns_on
 from sae_sanity.harness.shards import Shard, Turns, Unfinished
 from sae_sanity.harness.speeds import About, Speeds, Took
 from sae_sanity.harness.synthetic.config import resolve_synthetic
@@ -274,6 +275,11 @@ def test_training_is_planned_by_the_step_that_will_be_taken(monkeypatch, changes
     each = seconds_of_steps(plan.steps, s.batch_size, (576, s.d_sae), s.l0, architecture=s.architecture, sparse=sparse)
     stages = thumb_stages(plan, {"reconstruction": 160})
     assert stages["training"] == pytest.approx(each * len(plan.trained) * s.seeds)
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", "cpu"), ("cuda:1", "cuda:1"), ("mps", "cpu")])
+def test_arms_learn_on_a_gpu_where_the_check_has_one(device, expected):
+    assert learns_on(device) == expected
 
 
 def test_worlds_are_one_stage(tmp_path):

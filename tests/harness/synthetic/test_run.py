@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -76,6 +77,19 @@ def test_oracle_and_chance_in_every_encoder(architecture, tmp_path):
     # 300 features and 300 latents, either of which moves the mean by about .005
     assert rows["chance"]["best_cosine"] == pytest.approx(expected_max_cosine(20, 300), abs=0.02)
     assert rows["oracle"]["explained_variance"] > rows["chance"]["explained_variance"] + 0.05
+
+
+def test_arms_learn_on_their_device(tmp_path, monkeypatch):
+    """`meta` stands for a GPU: batches go there, moments do not; with bfloat16 products arms are others."""
+    settings = tiny_worlds()
+    material = material_of(make_world(settings.spec, 0), settings)
+    place = (ArmStore(tmp_path), Silent(), BaselineStore(None))
+    here, there = (ArmMaker(synthetic_plan(settings), replace(material, device=d), *place) for d in ("cpu", "meta"))
+    assert (next(here._stream(0)).device.type, next(there._stream(0)).device.type) == ("cpu", "meta")
+    trained = ArmSeed("trained", 0)
+    assert here.key(trained) == there.key(trained)
+    monkeypatch.setattr("sae_sanity.harness.arms.has_half_units", lambda device: device == "meta")
+    assert here.key(trained) != there.key(trained)
 
 
 def test_no_start_knows_the_truth_though_seeds_coincide(part):
