@@ -532,9 +532,9 @@ def test_held_out_rows_are_new_in_a_set_of_so_many(n_batches, counted):
 def test_a_set_that_would_begin_again_is_refused(counted, monkeypatch):
     monkeypatch.setattr(Counted, "n_tokens", 131_071)
     with pytest.raises(SystemExit, match=r"^48 batches without a row twice need 131,072 tokens, not 131,071$"):
-        training.activations(counted, 48)
+        training.activations(counted, 48, 1)
     monkeypatch.setattr(Counted, "n_tokens", 131_072)
-    assert len(training.activations(counted, 48)) == 48
+    assert len(training.activations(counted, 48, 1)) == 48
 
 
 def test_the_explained_variance_of_every_round_is_said(monkeypatch, capsys):
