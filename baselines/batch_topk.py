@@ -14,7 +14,7 @@ def kth_largest(values: Float[torch.Tensor, "..."], k: int) -> float:
     `numpy.partition` selects in linear time; `torch.topk` and `torch.kthvalue` on a flat CPU tensor do not.
     """
     if values.device.type != "cpu":
-        return float(torch.topk(values.flatten(), k).values[-1])
+        return float(torch.topk(values.detach().flatten(), k).values[-1])
     flat = values.detach().flatten().numpy()
     return float(np.partition(flat, flat.size - k)[flat.size - k])
 

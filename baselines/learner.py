@@ -109,11 +109,14 @@ class Learner:
             self.coefficient *= factor
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Everything that changes while training, as tensors (safetensors can hold it; nothing is pickled)."""
-        tensors = {f"sae.{k}": v.detach().clone().contiguous() for k, v in self.sae.state_dict().items()}
+        """Everything that changes while training, as tensors (safetensors can hold it; nothing is pickled).
+
+        Copies on the CPU: those of all arms would not fit beside them on a GPU.
+        """
+        tensors = {f"sae.{k}": _copied(v) for k, v in self.sae.state_dict().items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{k}": torch.as_tensor(v).clone() for k, v in slots.items()}
-        tensors["since_fired"] = self.since_fired.clone()
+            tensors |= {f"adam.{index}.{k}": _copied(torch.as_tensor(v)) for k, v in slots.items()}
+        tensors["since_fired"] = _copied(self.since_fired)
         tensors["coefficient"] = torch.tensor(self.coefficient, dtype=torch.float64)
         return tensors
 
@@ -129,6 +132,10 @@ class Learner:
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self.since_fired = tensors["since_fired"].to(self.since_fired.device)
         self.coefficient = float(tensors["coefficient"])
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def new_learner(

@@ -29,7 +29,6 @@ from ..baselines import (
     train_together,
 )
 from ..baselines.interface import AnySAE
-from ..baselines.learner import has_half_units
 from ..baselines.normalisation import RUN_TIME
 from ..baselines.wrap import BadSAE, in_raw_space, load_folder, shape_of
 from ..results.design import ArmFacts
@@ -137,7 +136,7 @@ class ArmMaker:
     @cached_property
     def moments(self) -> Moments:
         """Mean, covariance and scale of the first training batches, behind the SAE's own normalisation."""
-        first = (batch.cpu() for batch, _ in zip(self._stream(0), range(_MOMENT_BATCHES), strict=False))
+        first = (batch.cpu() for batch, _ in zip(self._batches(0), range(_MOMENT_BATCHES), strict=False))
         given = self.material.artefact
         kind = given.recipe.get("normalize_activations", "none") if given else "none"
         return measure_moments(first, normalize_activations=kind)
@@ -209,8 +208,8 @@ class ArmMaker:
         ingredients |= {"target": self._target}
         if self.material.sparse_step:
             ingredients |= {"step": f"sparse {SPARSE_VERSION}"}
-        if has_half_units(self.material.device):
-            ingredients |= {"products": "bfloat16"}
+        if self.material.device != "cpu":
+            ingredients |= {"learns_on": torch.device(self.material.device).type}
         imported = self._imports.get((sae.arm, sae.seed))
         return content_key(ingredients | ({"imported": dict(imported.record["files"])} if imported else {}))
 
@@ -295,13 +294,17 @@ class ArmMaker:
                 self.store.take(sae, found)
                 missing.remove(sae)
 
-    def _stream(self, start: int) -> Iterator[torch.Tensor]:
+    def _batches(self, start: int) -> Iterator[torch.Tensor]:
         batches = self.material.train.batches(
             self.schedule.batch_size, seed=self.plan.settings.seed, n_batches=self.schedule.steps
         )
         for _ in range(start):
             next(batches)
-        return (batch.to(self.material.device) for batch in batches)
+        return batches
+
+    def _stream(self, start: int) -> Iterator[torch.Tensor]:
+        """The same where arms learn."""
+        return (batch.to(self.material.device) for batch in self._batches(start))
 
     def _learner(self, baseline: Baseline, seed: int) -> Learner:
         first = self.moments.seen(next(self._stream(0)))
@@ -321,6 +324,17 @@ class ArmMaker:
         wanted = [(b, s) for b, s in wanted if ArmSeed(b.arm, s) in missing]
         if not wanted:
             return
+        try:
+            self._train_together(wanted, key)
+        except torch.OutOfMemoryError:
+            raise UsageError(
+                f"device is {self.material.device!r}, whose memory has no room to train {len(wanted)} SAEs of"
+                f" {self.shape.d_sae:,} latents side by side; fewer seeds or baselines take less of it, and cpu none"
+            ) from None
+        finally:
+            torch.cuda.empty_cache()  # for Ray's workers; without a GPU it does nothing
+
+    def _train_together(self, wanted: list[tuple[Baseline, int]], key: str) -> None:
         learners = [self._learner(baseline, seed) for baseline, seed in wanted]
         checkpoint = self.store.folder / "training.safetensors"
 

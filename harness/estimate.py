@@ -30,16 +30,16 @@ START_SECONDS = 12.0
 """Imports, until a check begins; once for each command."""
 LOADING_SECONDS, CLEANING_SECONDS = 17.5, 2.2e-5
 """Loading the language model; cleaning a token of the texts. On an AVX2 server both took 19.1, 19.3 and 20.1 s with
-65,000 tokens and 24.2 with 298,000, on the newer one 18 with these."""
+65,000 tokens and 24.2 with 298,000, on the newer one 18 with these (once)."""
 REPORT_SECONDS = 3.0
 """Statistics and the record."""
 TOKENS_PER_SECOND, IN_FLOAT32, EMULATED = 5_000, 1_100, 200
 """Activations at layer 12 of SmolLM2-135M in bfloat16 (245,760 tokens took 47 s); on a CPU that has no units for it, in
 float32 (65,152 took 56 to 61 s in four runs, 298,240 took 283) and in bfloat16 (106 tokens a second and core)."""
 OLDER_CPU, OLDER_TRAINING, OLDER_ENCODING = 1.9, 2.6, 1.3
-"""All but reading texts, imports, loading and the report on a CPU without units for bfloat16, which is an older one, in
-times of one with them; of that the arms' training, and matching their L0. Two cores of an AVX2 server took 2.5 to 2.9
-times as long to train, 1.1 to 2.0 to match, 1.2 to 1.6 in synthetic worlds. Imports and loading hardly took longer."""
+"""Work on SAEs on a CPU without units for bfloat16, which is an older one, in times of one with them: in suites and
+worlds, in the arms' training, and where their L0 is matched. Two cores of an AVX2 server took 1.2 to 1.6 times as long
+in synthetic worlds, 2.5 to 2.9 to train, 1.1 to 2.0 to match. Imports, loading and the report hardly took longer."""
 SECONDS_PER_MAC = 5.3e-11
 """Per token x d_in x d_sae of one SAE's optimiser step through SAELens: 120 steps of 12 SAEs took 92 s."""
 SECONDS_PER_STEP, SECONDS_PER_LATENT, SECONDS_PER_SPARSE_MAC, SECONDS_PER_ENTRY = 1.4e-3, 2e-9, 1.3e-11, 1.8e-10
@@ -265,7 +265,7 @@ def thumb_stages(plan: Plan, clusters: Mapping[str, int], d_in: int | None = Non
 
 
 def slowness(device: str) -> float:
-    """How much longer than on the server of the rules of thumb that takes which is not read, loaded or reported."""
+    """How much longer than on the server of the rules of thumb suites and worlds take, but for the language model."""
     return 1.0 if device != "cpu" or has_bfloat16_units() else OLDER_CPU
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from sae_sanity.harness.baseline_store import cache_folder
@@ -16,12 +18,14 @@ from sae_sanity.harness.estimate import (
 from sae_sanity.harness.executors.ray import RayExecutor
 from sae_sanity.harness.plan import make_plan
 from sae_sanity.harness.progress import Silent
-from sae_sanity.harness.run import learns_on
+from sae_sanity.harness.run import Runner
 from sae_sanity.harness.shards import Shard, Turns, Unfinished
 from sae_sanity.harness.speeds import About, Speeds, Took
 from sae_sanity.harness.synthetic.config import resolve_synthetic
+from sae_sanity.harness.synthetic.material import WorldRows
 from sae_sanity.harness.timing import Expected, Stopwatch, timed
 from sae_sanity.suites.shelf import in_words
+from sae_sanity.suites.synthetic import make_world
 
 ABOUT = About("cpu", "model", "batchtopk")
 THUMBS = dict.fromkeys(("start", "loading", "activations", "training", "arms", "one", "two", "report"), 1.0)
@@ -278,8 +282,13 @@ def test_training_is_planned_by_the_step_that_will_be_taken(monkeypatch, changes
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", "cpu"), ("cuda:1", "cuda:1"), ("mps", "cpu")])
-def test_arms_learn_on_a_gpu_where_the_check_has_one(device, expected):
-    assert learns_on(device) == expected
+def test_arms_learn_on_a_gpu_where_the_check_has_one(device, expected, tmp_path):
+    plan = make_plan(resolve({"device": device}, environ={}))
+    rows = WorldRows(make_world(resolve_synthetic({"preset": "smoke"}).spec, 0), 1, 0)
+    texts = dict.fromkeys(("train", "calibration", "held_out_activations"), rows)
+    site = SimpleNamespace(weights_sha256="", centre=False)
+    subject = SimpleNamespace(**texts, artefact=None, model_name="", hashes={}, site=site)
+    assert Runner(plan, subject, (), tmp_path, Silent()).maker.material.device == expected
 
 
 def test_worlds_are_one_stage(tmp_path):

@@ -79,17 +79,33 @@ def test_oracle_and_chance_in_every_encoder(architecture, tmp_path):
     assert rows["oracle"]["explained_variance"] > rows["chance"]["explained_variance"] + 0.05
 
 
-def test_arms_learn_on_their_device(tmp_path, monkeypatch):
-    """`meta` stands for a GPU: batches go there, moments do not; with bfloat16 products arms are others."""
+def test_arms_learn_on_their_device(tmp_path):
+    """`meta` stands for a GPU: batches go there and arms are others."""
     settings = tiny_worlds()
     material = material_of(make_world(settings.spec, 0), settings)
     place = (ArmStore(tmp_path), Silent(), BaselineStore(None))
     here, there = (ArmMaker(synthetic_plan(settings), replace(material, device=d), *place) for d in ("cpu", "meta"))
     assert (next(here._stream(0)).device.type, next(there._stream(0)).device.type) == ("cpu", "meta")
-    trained = ArmSeed("trained", 0)
-    assert here.key(trained) == there.key(trained)
-    monkeypatch.setattr("sae_sanity.harness.arms.has_half_units", lambda device: device == "meta")
-    assert here.key(trained) != there.key(trained)
+    assert here.key(ArmSeed("trained", 0)) != there.key(ArmSeed("trained", 0))
+    assert material_of(make_world(settings.spec, 0), settings.model_copy(update={"device": "meta"})).device == "meta"
+
+
+def test_a_gpu_without_room_is_one_line(tmp_path, monkeypatch):
+    settings = tiny_worlds()
+    maker = ArmMaker(
+        synthetic_plan(settings),
+        material_of(make_world(settings.spec, 0), settings),
+        ArmStore(tmp_path),
+        Silent(),
+        BaselineStore(None),
+    )
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("sae_sanity.harness.arms.train_together", full)
+    with pytest.raises(UsageError, match=r"device is 'cpu', whose memory has no room to train 4 SAEs of 48 latents"):
+        maker.make()
 
 
 def test_no_start_knows_the_truth_though_seeds_coincide(part):
