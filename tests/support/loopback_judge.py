@@ -48,7 +48,6 @@ class LoopbackJudge:
         self.replies: list[Reply] = []
         self.reply: Callable[[dict[str, Any]], Reply] = lambda body: Reply(self.chat("1, 3"))
         self.sent: list[Sent] = []
-        self.in_flight = self.most_in_flight = 0
         self.dead = False
         self._lock = threading.Lock()
         judge = self
@@ -97,14 +96,8 @@ class LoopbackJudge:
     def take(self, sent: Sent) -> Reply:
         with self._lock:
             self.sent.append(sent)
-            self.in_flight += 1
-            self.most_in_flight = max(self.most_in_flight, self.in_flight)
             next_one = self.replies.pop(0) if self.replies else None
         return next_one or self.reply(sent.body)
-
-    def gave(self) -> None:
-        with self._lock:
-            self.in_flight -= 1
 
     def die(self) -> None:
         """Hang up on who is connected, and refuse whoever connects from now on."""
@@ -123,7 +116,6 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         reply = self.loopback.take(Sent(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
         time.sleep(reply.wait_s)
-        self.loopback.gave()
         if self.loopback.dead:
             self.close_connection = True
         else:

@@ -104,12 +104,23 @@ def test_stored_answers_are_not_asked_again(questions, settings, store):
 
 
 @pytest.mark.parametrize("workers", [1, 3, 8])
-def test_no_more_than_the_workers_are_in_flight(make_judge, server, questions, settings, workers):
-    server.always(server.chat("x"), wait_s=0.02)
-    ask_all(make_judge(), questions(40), **settings(workers=workers))
-    assert server.most_in_flight == workers
+def test_no_more_than_the_workers_are_in_flight(questions, settings, workers):
+    changed, flights = threading.Condition(), [0]
+
+    def fly(_):
+        with changed:
+            flights.append(flights[-1] + 1)
+            changed.notify_all()
+            # nobody lands before all are there, however slow the machine is
+            assert changed.wait_for(lambda: max(flights) >= workers, timeout=60)
+        time.sleep(0.002)
+        with changed:
+            flights.append(flights[-1] - 1)
+
+    ask_all(Echo(fly), questions(40), **settings(workers=workers))
+    assert (max(flights), flights[-1]) == (workers, 0)
     with pytest.raises(ValueError, match="workers must be at least 1, not 0"):
-        ask_all(make_judge(), questions(1), **settings(workers=0))
+        ask_all(Echo(fly), questions(1), **settings(workers=0))
 
 
 def test_memory_does_not_grow_with_a_slow_reader(questions, settings):
