@@ -38,26 +38,31 @@ class Ran(NamedTuple):
     """Predicted by actual: `seconds`, bytes of `results` and of `cache`; `seconds, thumbs` by rules of thumb alone."""
 
 
+def environment(cache: Path) -> dict[str, str]:
+    """Variables of a user who has nothing but this cache."""
+    environ = os.environ | {"SAE_SANITY_CACHE": str(cache)}
+    environ.pop("SAE_SANITY_BASELINES", None)
+    return environ
+
+
 def plan(profile: str, cache: Path) -> dict[str, float]:
     """What a plan says with what a cache knows."""
-    environ = os.environ | {"SAE_SANITY_CACHE": str(cache)}
     planning = [sys.executable, *command("plan", "demo", "--profile", profile, "--json")]
-    return predictions(json.loads(subprocess.run(planning, env=environ, check=True, stdout=subprocess.PIPE).stdout))
+    run = subprocess.run(planning, env=environment(cache), check=True, stdout=subprocess.PIPE)
+    return predictions(json.loads(run.stdout))
 
 
 def check(profile: str, folder: Path, speeds: Path) -> Ran:
     """Plan the demo and run it with nothing cached but a record of speeds, which it adds to."""
     results, cache = folder / profile / "results", folder / profile / "cache"
     cache.mkdir(parents=True)
-    by_thumb = plan(profile, cache)
+    predicted = by_thumb = plan(profile, cache)
     if speeds.exists():
         shutil.copy(speeds, cache)
-    environ = os.environ | {"SAE_SANITY_CACHE": str(cache)}
-    environ.pop("SAE_SANITY_BASELINES", None)
-    predicted = plan(profile, cache)
+        predicted = plan(profile, cache)
     begun = time.monotonic()
     run = [sys.executable, *command("check", "demo", "--profile", profile, "--results", results)]
-    process = subprocess.Popen(run, env=environ, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(run, env=environment(cache), stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - begun
     process.returncode = os.waitstatus_to_exitcode(status)

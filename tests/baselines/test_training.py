@@ -154,6 +154,11 @@ def test_against_saelens_own_trainer(architecture, moments, stream):
         torch.testing.assert_close(ours.sae.state_dict()[name], value, rtol=2e-3, atol=2e-4)
 
 
+@torch.no_grad()
+def _explained(sae, x):
+    return 1 - float((sae(x) - x).square().sum() / (x - x.mean(0)).square().sum())
+
+
 def _mixed(arm, shape, moments, stream, mixed, schedule):
     learner = new_learner(parse_arm(arm), shape, moments, 0, sparse_world(512, 9) * moments.scale)
     learner.mixed = mixed
@@ -167,9 +172,7 @@ def test_mixed_precision_explains_as_much(arm, shape, moments, stream):
     held_out, explained = sparse_world(4096, 77) * moments.scale, []
     for mixed in (False, True):
         learner = _mixed(arm, shape, moments, stream, mixed, Schedule(steps=150, batch_size=256, lr=3e-3))
-        with torch.no_grad():
-            error = (learner.sae(held_out) - held_out).square().sum()
-        explained.append(1 - float(error / (held_out - held_out.mean(0)).square().sum()))
+        explained.append(_explained(learner.sae, held_out))
     assert explained[1] != explained[0]
     assert explained[1] == pytest.approx(explained[0], abs=0.002)
     assert torch.bfloat16 not in {tensor.dtype for tensor in learner.state().values()}
@@ -215,9 +218,7 @@ def test_arms_learn_the_same_on_a_gpu(shape, moments, stream):
         learner = new_learner(parse_arm("trained"), shape, moments, 0, first)
         there = lambda start, device=device: (batch.to(device) for batch in stream(start))  # noqa: E731
         train_together([learner], there, moments, Schedule(steps=150, batch_size=256, lr=3e-3))
-        with torch.no_grad():
-            error = (learner.sae.cpu()(held_out) - held_out).square().sum()
-        explained.append(1 - float(error / (held_out - held_out.mean(0)).square().sum()))
+        explained.append(_explained(learner.sae.cpu(), held_out))
     assert explained[1] == pytest.approx(explained[0], abs=0.002)
 
 
